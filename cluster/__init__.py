@@ -1,0 +1,1 @@
+"""Where a run happens: connecting to Ray, and sharing the machine among stages."""

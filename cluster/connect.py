@@ -1,0 +1,71 @@
+"""Connects to a Ray cluster, or starts an embedded one for as long as it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+
+class ConnectError(Exception):
+    """No cluster answered, or it has nothing to work with. The text is for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a cluster can give: CPUs and GPUs in Ray's count, over all nodes."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+
+
+@contextmanager
+def connect(address: str | None, cpus: int | None = None) -> Iterator[Resources]:
+    """A connection for the body of the `with`.
+
+    address: None starts an embedded cluster on this machine and stops it at the end; `auto` joins the one that this
+    process runs in; else host:port or ray://host:port. cpus: of the embedded cluster, None for all.
+    A connection that is already open is used and left open. Raises ConnectError.
+    """
+    mine = not ray.is_initialized()
+    if mine:
+        _start(address, cpus)
+    try:
+        yield _resources()
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _start(address: str | None, cpus: int | None) -> None:
+    # Off by request: Ray would otherwise send usage data from sites that must not talk to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        if address is None:
+            # "local" and never None: without an address ray.init would join any cluster that runs on this machine.
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        place = "an embedded Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
+        raise ConnectError(f"{place}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _resources() -> Resources:
+    total = ray.cluster_resources()
+    found = Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), sum(node["Alive"] for node in ray.nodes()))
+    if found.cpus <= 0:
+        raise ConnectError("the cluster has no CPU to give")
+    return found

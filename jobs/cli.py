@@ -1,0 +1,376 @@
+"""The command line. Heavy imports wait until a command needs them.
+
+Exit codes: 0 every photograph restored (or no fault found), 1 the run cannot go on (or faults were found), 2 wrong usage or
+a wrong job spec, 3 finished with refused or failed photographs, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import JobError, SpecError
+from pipeline.models.catalogue import CARDS
+from pipeline.models.store import ModelSource, ModelStore, default_cache
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jobs.rundir import Plan
+    from jobs.run import Summary
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check models.")
+app.add_typer(models_app, name="models")
+
+Job = Annotated[Path, typer.Argument(help="Job spec, a TOML file.", metavar="JOB.toml")]
+Run = Annotated[str, typer.Argument(help="A run's folder or s3:// prefix.", metavar="RUN")]
+JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
+Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for machines.")]
+Endpoint = Annotated[str | None, typer.Option(help="S3 service, where AWS_ENDPOINT_URL does not name it.")]
+
+
+@app.callback()
+def _albumen() -> None:
+    """Restores photograph collections at archive scale."""
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where scans and results go.")] = Path("albumen-demo"), as_json: AsJson = False
+) -> None:
+    """Restore a small real collection with the default recipe, on this machine."""
+    from jobs.demo import collect, demo_spec
+
+    output = output.resolve()
+    if output.exists() and any(output.iterdir()) and not (output / "run").exists() and not (output / "scans").exists():
+        raise JobError(f"{output} is not empty and holds no demo; choose another folder with --output")
+    if not (output / "run" / "run.json").exists():
+        collect(output / "scans")
+    plan, summary = _run(demo_spec(output), as_json)
+    sheet = _write_sheet(plan.run, output / "before-after.png")
+    if as_json:
+        _print_json(_summary_json(summary) | {"sheet": sheet})
+        return
+    _print_summary(summary)
+    _say(f"\nScans     {output / 'scans'}\nResults   {plan.run}/images")
+    if sheet:
+        _say(f"Look at   {sheet}")
+    # One file of the demo is broken on purpose: a typed refusal is what should come of it.
+    _say(f"\nNext:\n  albumen query {plan.run}\n  albumen verify {plan.run} --sources\n  albumen models list")
+
+
+@app.command()
+def plan(job: Job, as_json: AsJson = False) -> None:
+    """Freeze the manifest and print counts, bytes, models and pools. Reads no photograph."""
+    from jobs.rundir import prepare
+    from jobs.run import stage_groups
+    from jobs.spec import load_spec
+
+    planned = prepare(load_spec(job))
+    groups = stage_groups(planned)
+    if as_json:
+        _print_json(
+            {
+                "run": planned.run,
+                "run_id": planned.run_id,
+                "recipe_id": planned.recipe_id,
+                "photographs": planned.photographs,
+                "bytes": planned.known_bytes,
+                "refused": planned.refused,
+                "ignored": planned.ignored,
+                "models": [
+                    {"id": m.id, "required": m.required, "sha256": m.sha256, "licence": m.licence} for m in planned.models
+                ],
+                "pools": ["+".join(names) for names, _ in groups],
+            }
+        )
+        return
+    ignored = ", ".join(f"{count} {suffix}" for suffix, count in planned.ignored.items())
+    _say(f"Run       {planned.run}  ({'new' if planned.new else 'planned before'})")
+    _say(f"Recipe    {planned.recipe_id[:16]}  policy {planned.recipe.policy.name}")
+    _say(f"Source    {planned.photographs:,} photographs, {planned.known_bytes / 1e6:,.1f} MB")
+    if planned.refused:
+        _say(f"Refused   {planned.refused:,} entries while listing (duplicates, unreadable folders)")
+    if ignored:
+        _say(f"Left out  {ignored}")
+    for use in planned.models:
+        state = "ready" if use.sha256 else "not installed: its stage will record a skip"
+        _say(f"Model     {use.id}  {use.licence}  {state}")
+    for names, heavy in groups:
+        _say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")
+    _say(f"\nNext:\n  albumen run {job}")
+
+
+@app.command()
+def run(job: Job, as_json: AsJson = False) -> None:
+    """Start a job, or go on with it: only what is missing is done."""
+    from jobs.spec import load_spec
+
+    planned, summary = _run(load_spec(job), as_json)
+    if as_json:
+        _print_json(_summary_json(summary))
+    else:
+        _print_summary(summary)
+        _say(f"\nNext:\n  albumen query {planned.run}\n  albumen verify {planned.run}")
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def submit(job: Job, address: Address, as_json: AsJson = False) -> None:
+    """Send a job to a Ray cluster and return at once with its id."""
+    from jobs.spec import load_spec
+    from jobs.submit import submit as send
+
+    spec = load_spec(job)
+    job_id = send(spec, address)
+    if as_json:
+        _print_json({"id": job_id, "run": spec.output.uri})
+    else:
+        _say(f"Submitted {job_id}\nRun       {spec.output.uri}\n\nNext:")
+        for verb in ("status", "logs -f", "stop"):
+            _say(f"  albumen {verb} {job_id} --address {address}")
+
+
+@app.command()
+def status(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
+    """How a submitted job stands."""
+    from jobs.query import STATUS, ask, open_run
+    from jobs.submit import status as ask_cluster
+
+    job = ask_cluster(job_id, address)
+    counts: list[dict[str, Any]] = []
+    if job.run is not None:
+        try:
+            counts = ask(open_run(job.run, job.endpoint), STATUS).to_pylist()
+        except JobError:
+            # Not planned yet, or a folder that only the cluster can see.
+            counts = []
+    if as_json:
+        _print_json({"id": job.id, "state": job.state, "message": job.message, "run": job.run, "photographs": counts})
+        return
+    _say(f"{job.id}  {job.state}" + (f"  {job.message}" if job.message else ""))
+    if job.run:
+        _say(f"Run       {job.run}")
+    for row in counts:
+        _say(f"{row['status']:<9} {row['photographs']:,}  {row['reason']}".rstrip())
+
+
+@app.command()
+def logs(
+    job_id: JobId, address: Address, follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False
+) -> None:
+    """What a submitted job printed."""
+    from jobs.submit import logs as read
+
+    for text in read(job_id, address, follow=follow):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+@app.command()
+def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
+    """Stop a submitted job. Submitting it again goes on where it stopped."""
+    from jobs.submit import stop as ask_to_stop
+
+    job = ask_to_stop(job_id, address)
+    if as_json:
+        _print_json({"id": job.id, "state": job.state})
+    else:
+        _say(f"{job.id}  {job.state}")
+
+
+@app.command()
+def query(
+    run: Run,
+    sql: Annotated[str | None, typer.Argument(help="SQL over photographs, events, faces, manifest.", metavar="[SQL]")] = None,
+    as_json: AsJson = False,
+    endpoint: Endpoint = None,
+) -> None:
+    """Ask a run's provenance; a summary without SQL."""
+    from jobs.query import MODELS, STAGES, STATUS, ask, open_run
+
+    connection = open_run(run, endpoint)
+    if sql is not None:
+        table = ask(connection, sql)
+        _print_json(table.to_pylist()) if as_json else _print_table(None, table)
+        return
+    answers = {"photographs": ask(connection, STATUS), "stages": ask(connection, STAGES), "models": ask(connection, MODELS)}
+    if as_json:
+        _print_json({name: table.to_pylist() for name, table in answers.items()})
+        return
+    for name, table in answers.items():
+        _print_table(name.capitalize(), table)
+    _say('Ask more:  albumen query RUN "SELECT source_uri, reason, detail FROM photographs WHERE status <> \'restored\'"')
+
+
+@app.command()
+def verify(
+    run: Run,
+    sources: Annotated[bool, typer.Option("--sources", help="Hash the originals again as well.")] = False,
+    as_json: AsJson = False,
+    endpoint: Endpoint = None,
+) -> None:
+    """Hash every output again and hold manifest, provenance and files against each other."""
+    from jobs.verify import as_json as report_json
+    from jobs.verify import verify as check
+
+    report = check(run, endpoint, sources=sources)
+    if as_json:
+        typer.echo(report_json(report))
+    else:
+        for fault in report.faults:
+            _say(f"{fault.kind:<11} {fault.place}: {fault.message}")
+        checked = f"{report.photographs:,} photographs, {report.outputs:,} outputs hashed"
+        checked += f", {report.sources:,} sources hashed" if sources else ""
+        _say(f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault")
+    raise typer.Exit(1 if report.faults else 0)
+
+
+@models_app.command("list")
+def models_list(as_json: AsJson = False) -> None:
+    """The catalogue, and what is installed."""
+    store = ModelStore()
+    if as_json:
+        rows = [
+            {name: getattr(card, name) for name in ("id", "task", "file", "bytes", "sha256", "url", "licence", "scale")}
+            | {"installed": store.installed(card.id)}
+            for card in CARDS
+        ]
+        _print_json(rows)
+        return
+    table = Table(box=None)
+    for column in ("model", "task", "MB", "licence", "installed"):
+        table.add_column(column, justify="right" if column == "MB" else "left", overflow="fold")
+    for card in CARDS:
+        here = "in a package" if card.embedded else "yes"
+        table.add_row(card.id, card.task, f"{card.bytes / 1e6:.1f}", card.licence, here if store.installed(card.id) else "")
+    Console().print(table)
+    _say(f"\nCache: {default_cache()}")
+
+
+@models_app.command("fetch")
+def models_fetch(
+    ids: Annotated[list[str], typer.Argument(help="Models of the catalogue.", metavar="ID...")],
+    mirror: Annotated[str | None, typer.Option(help="Folder or URI to fetch from instead of the publisher.")] = None,
+) -> None:
+    """Download models into the cache; goes on where an earlier try stopped."""
+    from rich.progress import Progress
+
+    store = ModelStore(ModelSource(str(default_cache()), mirror))
+    cards = [store.card(model_id) for model_id in ids]
+    with Progress(console=Console(stderr=True)) as bars:
+        for card in cards:
+            task = bars.add_task(card.id, total=card.bytes)
+            store.ensure(card.id, public=True, progress=lambda done, total, t=task: bars.update(t, completed=done))
+    for card in cards:
+        _say(f"{card.id}  {store.path(card.id)}")
+
+
+@models_app.command("check")
+def models_check(as_json: AsJson = False) -> None:
+    """Hash every installed model."""
+    store = ModelStore()
+    faults: dict[str, str] = {}
+    installed = [card for card in CARDS if store.installed(card.id)]
+    for card in installed:
+        try:
+            store.verify(card.id)
+        except JobError as error:
+            faults[card.id] = error.faults[0]
+    if as_json:
+        _print_json({"checked": [card.id for card in installed], "faults": faults})
+    else:
+        for card in installed:
+            _say(f"{card.id:<28} {faults.get(card.id, 'right')}")
+    raise typer.Exit(1 if faults else 0)
+
+
+def _run(spec: Any, quiet: bool) -> tuple[Plan, Summary]:
+    from jobs.progress import Progress
+    from jobs.run import execute
+    from jobs.rundir import prepare
+
+    planned = prepare(spec)
+    if not quiet:
+        _say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
+    stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
+    with Progress(stages, quiet=quiet) as progress:
+        return planned, execute(planned, progress.watch)
+
+
+def _write_sheet(run: str, path: Path) -> str | None:
+    from jobs.sheet import contact_sheet
+
+    data = contact_sheet(run)
+    if data is None:
+        return None
+    path.write_bytes(data)
+    return str(path)
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    from jobs.run import describe
+
+    return describe(summary)
+
+
+def _print_summary(summary: Summary) -> None:
+    from jobs.progress import clock
+    from jobs.query import STAGES, ask, open_run
+    from jobs.query import STATUS as BY_STATUS
+    from pipeline.storage import StoreOptions
+
+    del StoreOptions
+    connection = open_run(summary.run)
+    _print_table("Photographs", ask(connection, BY_STATUS))
+    _print_table("Stages", ask(connection, STAGES))
+    if summary.worked_on:
+        _say(f"{summary.worked_on} photographs worked on in {clock(summary.seconds)}.")
+    else:
+        _say("Nothing was missing: this run was finished before.")
+
+
+def _print_table(title: str | None, table: pa.Table) -> None:
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None)
+    for name in table.column_names:
+        shown.add_column(name, overflow="fold")
+    for row in table.to_pylist():
+        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console().print(shown)
+    _say("")
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    typer.echo(text, err=err)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message and a code, never in a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("\nStopped. Run the same command again to go on.", err=True)
+        code = 130
+    except JobError as error:
+        typer.echo(f"albumen: {error}", err=True)
+        code = 2 if isinstance(error, SpecError) else 1
+    sys.exit(code if isinstance(code, int) else 0)

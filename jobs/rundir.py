@@ -1,0 +1,208 @@
+"""The run's folder: run.json, and what a plan decides before the first photograph is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+
+from jobs import manifest
+from jobs.spec import JobSpec, check_places
+from pipeline import provenance
+from pipeline.errors import JobError, ModelError, SpecError, StoreError
+from pipeline.models.store import ModelStore
+from pipeline.recipe import Recipe
+from pipeline.storage import Store, join
+
+_PACKAGES = ("albumen", "ray", "torch", "torchvision", "gfpgan", "realesrgan", "facexlib", "basicsr", "numpy",
+             "opencv-python-headless", "pillow", "tifffile", "imagecodecs", "pyarrow")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """A model of the recipe. sha256 is None for an optional one that is not installed: its stage records a skip."""
+
+    id: str
+    required: bool
+    sha256: str | None
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that is ready to start or to go on."""
+
+    spec: JobSpec
+    recipe: Recipe
+    recipe_id: str
+    run_id: str
+    models: tuple[ModelUse, ...]
+    photographs: int
+    known_bytes: int
+    refused: int
+    ignored: dict[str, int] = field(default_factory=dict)
+    new: bool = True
+
+    @property
+    def run(self) -> str:
+        return self.spec.output.uri
+
+    def stamp(self) -> provenance.Stamp:
+        return provenance.Stamp(self.run_id, self.recipe_id, f"albumen {version('albumen')}")
+
+
+def prepare(spec: JobSpec) -> Plan:
+    """Freeze the manifest, or find the frozen one. Nothing is written unless every check has passed.
+
+    Raises SpecError with every fault at once, ModelError for required models, JobError where the output folder belongs to
+    something else.
+    """
+    recipe = spec.make_recipe()
+    store = Store(spec.output_options)
+    known = _read_run(store, spec.output.uri)
+    faults = [] if known is not None else check_places(spec)
+    models, missing = resolve_models(spec, recipe)
+    if faults or missing:
+        hint = "\n".join(dict.fromkeys(error.hint for error in missing if error.hint))
+        texts = [*faults, *(text for error in missing for text in error.faults)]
+        raise (SpecError if faults else ModelError)(texts, hint=hint or None)
+    recipe_id = recipe.identity({use.id: use.sha256 for use in models if use.sha256 is not None})
+    run_id = hashlib.sha256(f"{spec.collection.name}\0{spec.output.uri}\0{recipe_id}".encode()).hexdigest()[:16]
+    if known is not None:
+        return _continued(spec, recipe, recipe_id, run_id, models, known)
+    _check_empty(store, spec.output.uri)
+    listing = manifest.freeze(spec)
+    plan = Plan(
+        spec=spec,
+        recipe=recipe,
+        recipe_id=recipe_id,
+        run_id=run_id,
+        models=models,
+        photographs=len(listing.rows),
+        known_bytes=listing.known_bytes,
+        refused=sum(row["reason"] is not None for row in listing.rows),
+        ignored=dict(listing.ignored),
+    )
+    try:
+        manifest.write(store, plan.run, listing)
+        # run.json comes last: its presence says that the manifest beside it is whole.
+        store.put(join(plan.run, "run.json"), json.dumps(_describe(plan), indent=2, ensure_ascii=False).encode())
+    except OSError as error:
+        raise StoreError(f"output.uri: {plan.run} cannot be written: {error}") from error
+    return plan
+
+
+def resolve_models(spec: JobSpec, recipe: Recipe) -> tuple[tuple[ModelUse, ...], list[ModelError]]:
+    """Verify every model that can be had without the public network; a required one that cannot is an error."""
+    store = ModelStore(spec.model_source())
+    uses: list[ModelUse] = []
+    errors: list[ModelError] = []
+    for need in recipe.needs():
+        card = store.card(need.model_id)
+        installed = None
+        try:
+            if need.required or store.obtainable(card.id):
+                store.ensure(card.id)
+                installed = card.sha256
+        except ModelError as error:
+            errors.append(error)
+        except OSError as error:
+            errors.append(ModelError(f"model {card.id}: the mirror cannot be asked: {error}"))
+        uses.append(ModelUse(card.id, need.required, installed, card.licence))
+    return tuple(uses), errors
+
+
+def load(run: str, endpoint: str | None = None) -> dict[str, Any]:
+    """run.json of a run's folder. Raises JobError where there is none."""
+    from pipeline.storage import StoreOptions
+
+    known = _read_run(Store(StoreOptions(endpoint)), run)
+    if known is None:
+        raise JobError(f"{run} is no run of Albumen: there is no run.json in it")
+    return known
+
+
+def _read_run(store: Store, run: str) -> dict[str, Any] | None:
+    try:
+        text = store.read(join(run, "run.json"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{run} cannot be read: {error}") from error
+    try:
+        known: dict[str, Any] = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise JobError(f"{join(run, 'run.json')} is damaged: {error}") from error
+    return known
+
+
+def _continued(
+    spec: JobSpec, recipe: Recipe, recipe_id: str, run_id: str, models: tuple[ModelUse, ...], known: dict[str, Any]
+) -> Plan:
+    if known["run_id"] != run_id:
+        changed = [
+            text
+            for differs, text in (
+                (known["collection"] != spec.collection.name, f"the collection was {known['collection']!r}"),
+                (known["recipe_id"] != recipe_id, _recipe_change(known, models)),
+            )
+            if differs
+        ]
+        raise JobError(
+            f"{spec.output.uri} holds a run of another job: {'; '.join(changed) or 'it was moved here'}",
+            hint="Choose another [output] uri, or restore the job's old settings to go on with that run.",
+        )
+    return Plan(
+        spec=spec,
+        recipe=recipe,
+        recipe_id=recipe_id,
+        run_id=run_id,
+        models=models,
+        photographs=known["photographs"],
+        known_bytes=known["known_bytes"],
+        refused=known["refused"],
+        ignored=known["ignored"],
+        new=False,
+    )
+
+
+def _recipe_change(known: dict[str, Any], models: tuple[ModelUse, ...]) -> str:
+    before = {model["id"]: model["sha256"] for model in known["models"]}
+    moved = [use.id for use in models if use.id in before and before[use.id] != use.sha256]
+    if moved:
+        return f"other models are installed now than when it was planned ({', '.join(moved)})"
+    return "its recipe (stages, parameters, models, policy or format) was another"
+
+
+def _check_empty(store: Store, run: str) -> None:
+    for name in ("images", "provenance", "manifest"):
+        entry = next(iter(store.list_if_there(join(run, name))), None)
+        # A plan that was killed leaves manifest parts without run.json; they are written again.
+        if entry is not None and name != "manifest":
+            raise JobError(f"{run} is not empty and no run of Albumen: {entry.uri} is there; choose another [output] uri")
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    return {
+        "run_id": plan.run_id,
+        "recipe_id": plan.recipe_id,
+        "collection": plan.spec.collection.name,
+        "photographs": plan.photographs,
+        "known_bytes": plan.known_bytes,
+        "refused": plan.refused,
+        "ignored": plan.ignored,
+        "models": [asdict(use) for use in plan.models],
+        "spec": plan.spec.model_dump(mode="json"),
+        "software": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+    }
+
+
+def pending(plan: Plan) -> pa.Table:
+    """Rows of the manifest that are not committed. Reads no photograph."""
+    store = Store(plan.spec.output_options)
+    return manifest.pending(store, plan.run, provenance.committed_numbers(store, plan.run))

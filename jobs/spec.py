@@ -1,0 +1,240 @@
+"""The job spec: TOML (or JSON, as `submit` sends it) to frozen objects. An unknown key is an error; all faults at once."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ModelError, SpecError
+from pipeline.models.catalogue import CARDS, ModelCard
+from pipeline.models.store import ModelSource, ModelStore, default_cache
+from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
+from pipeline.stages.deliver import DeliverParameters
+from pipeline.stages.ingest import IngestParameters
+from pipeline.storage import Store, StoreOptions, canonical, contains, is_local
+
+MANIFEST_SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Collection(_Section):
+    """name: goes into every item id. source: folder, s3:// prefix, or manifest file with a source_uri column.
+    endpoint: S3 service other than the one AWS_ENDPOINT_URL names. Limits above which a photograph is refused."""
+
+    name: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    endpoint: str | None = None
+    max_megapixels: float = Field(default=200.0, gt=0)
+    max_gigabytes: float = Field(default=4.0, gt=0)
+
+    @property
+    def is_manifest(self) -> bool:
+        return self.source.lower().endswith(MANIFEST_SUFFIXES)
+
+
+class Output(_Section):
+    """uri: the run's own folder or prefix. format: of delivered files."""
+
+    uri: str = Field(min_length=1)
+    endpoint: str | None = None
+    format: Literal["tiff", "png", "jpeg"] = "tiff"
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+
+
+class LocalModel(_Section):
+    """A model of the user's own, beside the catalogue: same checks, same record."""
+
+    id: str = Field(min_length=1)
+    file: str = Field(min_length=1)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    architecture: str
+    task: str
+    licence: str = Field(min_length=1)
+    scale: int = Field(default=1, ge=1)
+
+
+class Models(_Section):
+    """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue."""
+
+    mirror: str | None = None
+    cache: str | None = None
+    endpoint: str | None = None
+    local: tuple[LocalModel, ...] = ()
+
+
+class Cluster(_Section):
+    """address: None for an embedded Ray on this machine. cpus: of the embedded Ray. pools: actors by pool name."""
+
+    address: str | None = None
+    cpus: int | None = Field(default=None, ge=1)
+    pools: Mapping[str, int] = Field(default_factory=dict)
+
+
+class RecipeSection(BaseModel):
+    """stages, policy, and one table of parameters for each stage."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    stages: tuple[str, ...] = DEFAULT_STAGES
+    policy: str = "conservation"
+
+    def parameters(self) -> dict[str, Mapping[str, Any]]:
+        return dict(self.model_extra or {})
+
+
+class JobSpec(_Section):
+    """One job as the user wrote it, paths made absolute."""
+
+    collection: Collection
+    output: Output
+    recipe: RecipeSection = RecipeSection()
+    models: Models = Models()
+    cluster: Cluster = Cluster()
+
+    def make_recipe(self) -> Recipe:
+        """Raises SpecError."""
+        tables = self.recipe.parameters()
+        odd = [f"recipe.{name}: unknown key" for name, value in tables.items() if not isinstance(value, Mapping)]
+        if odd:
+            raise SpecError(odd)
+        return make_recipe(
+            self.recipe.stages,
+            tables,
+            self.recipe.policy,
+            IngestParameters(megapixels=self.collection.max_megapixels, gigabytes=self.collection.max_gigabytes),
+            DeliverParameters(format=self.output.format, jpeg_quality=self.output.jpeg_quality),
+        )
+
+    @property
+    def source_options(self) -> StoreOptions:
+        return StoreOptions(self.collection.endpoint)
+
+    @property
+    def output_options(self) -> StoreOptions:
+        return StoreOptions(self.output.endpoint)
+
+    def model_source(self) -> ModelSource:
+        local = tuple(
+            ModelCard(
+                id=model.id,
+                file=Path(model.file).name,
+                bytes=0,
+                sha256=model.sha256,
+                url=model.file,
+                licence=model.licence,
+                architecture=model.architecture,
+                task=model.task,
+                scale=model.scale,
+            )
+            for model in self.models.local
+        )
+        return ModelSource(
+            cache=self.models.cache or str(default_cache()),
+            mirror=self.models.mirror,
+            options=StoreOptions(self.models.endpoint),
+            local=local,
+        )
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2)
+
+
+def load_spec(path: Path) -> JobSpec:
+    """Read, check and make absolute. Raises SpecError with every fault of the text at once."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text") from error
+    try:
+        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise SpecError(f"{path}: {error}") from error
+    return parse_spec(data, path.resolve().parent)
+
+
+def parse_spec(data: Mapping[str, Any], base: Path) -> JobSpec:
+    """base: the folder that relative paths start from."""
+    try:
+        spec = JobSpec.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(describe_faults(error)) from error
+    spec = _absolute(spec, base)
+    faults = [*_recipe_faults(spec), *_place_faults(spec)]
+    if faults:
+        raise SpecError(faults)
+    return spec
+
+
+def check_places(spec: JobSpec) -> list[str]:
+    """Faults that only a look at the stores shows: a source or a bucket that is not there. Writes nothing."""
+    source, output = spec.collection.source, spec.output.uri
+    faults: list[str | None] = []
+    if spec.collection.is_manifest:
+        if not Store(spec.source_options).exists(source):
+            faults.append(f"collection.source: {source} is not there")
+    else:
+        faults.append(_named("collection.source", Store(spec.source_options).check_folder(source)))
+    if not is_local(output):
+        faults.append(_named("output.uri", Store(spec.output_options).check_folder(output)))
+    return [fault for fault in faults if fault is not None]
+
+
+def _named(key: str, fault: str | None) -> str | None:
+    return None if fault is None else f"{key}: {fault}"
+
+
+def _recipe_faults(spec: JobSpec) -> list[str]:
+    try:
+        recipe = spec.make_recipe()
+    except SpecError as error:
+        return list(error.faults)
+    store = ModelStore(spec.model_source())
+    faults = []
+    for need in recipe.needs():
+        try:
+            store.card(need.model_id)
+        except ModelError as error:
+            faults.append(f"recipe: {error.faults[0]} (albumen models list shows those there are)")
+    return faults
+
+
+def _place_faults(spec: JobSpec) -> list[str]:
+    source, output = spec.collection.source, spec.output.uri
+    faults = []
+    if contains(source, output):
+        faults.append(f"output.uri: {output} lies inside the source {source}; originals are never written to")
+    elif contains(output, source):
+        faults.append(f"collection.source: {source} lies inside the output {output}; choose an output folder of its own")
+    taken = {card.id for card in CARDS}
+    faults += [f"models.local: {m.id!r} is a name of the catalogue" for m in spec.models.local if m.id in taken]
+    return faults
+
+
+def _absolute(spec: JobSpec, base: Path) -> JobSpec:
+    def place(uri: str) -> str:
+        return canonical(str(base / Path(uri).expanduser())) if is_local(uri) and "://" not in uri else canonical(uri)
+
+    models = spec.models
+    local = tuple(model.model_copy(update={"file": place(model.file)}) for model in models.local)
+    return spec.model_copy(
+        update={
+            "collection": spec.collection.model_copy(update={"source": place(spec.collection.source)}),
+            "output": spec.output.model_copy(update={"uri": place(spec.output.uri)}),
+            "models": models.model_copy(
+                update={
+                    "mirror": None if models.mirror is None else place(models.mirror),
+                    "cache": None if models.cache is None else place(models.cache),
+                    "local": local,
+                }
+            ),
+        }
+    )

@@ -1,0 +1,128 @@
+"""Does the run hold what its record says? Every output is hashed again; every fault is reported, not only the first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs import manifest, rundir
+from pipeline import provenance
+from pipeline.storage import Store, StoreOptions, canonical, join
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """kind: a word to filter on. place: item id or path. message: one sentence."""
+
+    kind: str
+    place: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    photographs: int
+    outputs: int
+    sources: int
+    faults: tuple[Fault, ...]
+
+
+def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> Report:
+    """Manifest against provenance, provenance against images, events as a chain; with `sources`, originals as well.
+
+    Raises JobError where `run` is no run.
+    """
+    place = canonical(run)
+    known = rundir.load(place, endpoint)
+    store = Store(StoreOptions(endpoint))
+    source_store = Store(StoreOptions(known["spec"]["collection"]["endpoint"]))
+    rows = provenance.live(store, place).to_pylist()
+    faults = [*_counts(store, place, known), *_outputs(store, place, rows)]
+    for row in rows:
+        faults += _chain(row)
+        if sources:
+            faults += _source(source_store, row)
+    hashed = sum(row["source_sha256"] is not None for row in rows) if sources else 0
+    return Report(known["photographs"], sum(row["status"] == "restored" for row in rows), hashed, tuple(faults))
+
+
+def _counts(store: Store, run: str, known: dict[str, Any]) -> Iterator[Fault]:
+    parts = [part.select(["item_no", "item_id"]) for part in manifest.parts(store, run)]
+    planned = pa.concat_tables(parts) if parts else pa.table({"item_no": pa.array([], pa.int64()), "item_id": []})
+    if planned.num_rows != known["photographs"]:
+        yield Fault(
+            "manifest", join(run, "manifest"), f"{planned.num_rows} rows; run.json says {known['photographs']}"
+        )
+    committed = provenance.committed_numbers(store, run)
+    numbers = planned["item_no"].to_numpy()
+    for item in planned.filter(pa.array(~np.isin(numbers, committed)))["item_id"].to_pylist():
+        yield Fault("missing", item, "in the manifest, but no provenance row answers it")
+    for number in np.setdiff1d(committed, numbers):
+        yield Fault("unknown", str(number), "a provenance row answers no row of the manifest")
+
+
+def _outputs(store: Store, run: str, rows: list[dict[str, Any]]) -> Iterator[Fault]:
+    expected: set[str] = set()
+    for row in rows:
+        if row["status"] != "restored":
+            continue
+        # Below this folder, wherever the run was moved to since.
+        key = f"{row['item_id'][:2]}/{row['output_uri'].rsplit('/', 1)[1]}"
+        expected.add(key)
+        uri = join(run, "images", key)
+        try:
+            found = hashlib.sha256(store.read(uri)).hexdigest()
+        except FileNotFoundError:
+            yield Fault("lost", uri, f"the restored image of {row['source_uri']} is not there")
+            continue
+        except OSError as error:
+            yield Fault("unreadable", uri, str(error))
+            continue
+        if found != row["output_sha256"]:
+            yield Fault("altered", uri, f"sha256 is {found}; it was delivered as {row['output_sha256']}")
+    for entry in store.list_if_there(join(run, "images")):
+        if entry.key not in expected:
+            yield Fault("unexplained", entry.uri, "no provenance row explains this file")
+
+
+def _chain(row: dict[str, Any]) -> Iterator[Fault]:
+    """Each stage must have been given what the one before let go; the ends are the source file and the output file."""
+    events = row["events"] or []
+    if events and row["source_sha256"] is not None and events[0]["input_sha256"] != row["source_sha256"]:
+        yield Fault("chain", row["item_id"], "the first event does not start from the source file")
+    for before, event in pairwise(events):
+        if event["input_sha256"] != before["output_sha256"]:
+            yield Fault("chain", row["item_id"], f"{event['stage']} was given other pixels than {before['stage']} let go")
+    if row["status"] == "restored" and (not events or events[-1]["output_sha256"] != row["output_sha256"]):
+        yield Fault("chain", row["item_id"], "the last event does not lead to the delivered file")
+
+
+def _source(store: Store, row: dict[str, Any]) -> Iterator[Fault]:
+    if row["source_sha256"] is None:
+        return
+    try:
+        found = hashlib.sha256(store.read(row["source_uri"])).hexdigest()
+    except OSError as error:
+        yield Fault("source", row["source_uri"], f"the original cannot be read: {error}")
+        return
+    if found != row["source_sha256"]:
+        yield Fault("source", row["source_uri"], f"the original has changed since: sha256 is {found}")
+
+
+def as_json(report: Report) -> str:
+    return json.dumps(
+        {
+            "photographs": report.photographs,
+            "outputs": report.outputs,
+            "sources": report.sources,
+            "faults": [{"kind": f.kind, "place": f.place, "message": f.message} for f in report.faults],
+        },
+        indent=2,
+    )

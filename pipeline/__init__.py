@@ -1,0 +1,1 @@
+"""What happens to one photograph. Knows nothing of jobs, and of clusters only `runtime` does."""

@@ -1,0 +1,90 @@
+"""Numbers that describe a photograph before anything is done to it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.photograph import Analysis, Photograph, Pixels, Tone, is_neutral, luma
+
+Plane = NDArray[np.float32]
+
+# Immerkaer's operator: the difference of two Laplacians, blind to constant and linear image structure.
+_NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+# Colour statistics are taken on a copy of at most this many pixels: they do not change with resolution.
+_LAB_PIXELS = 1 << 20
+# Below this 99th percentile of C*ab a photograph has no colour that an eye would notice.
+_NEUTRAL_CHROMA = 2.5
+# Standard deviation of a* b* around their line over L*, below which all colour lies along one hue.
+_TONED_SPREAD = 3.0
+
+
+def noise_sigma(grey: Plane) -> float:
+    """Standard deviation of the noise, in the unit of `grey`. Immerkaer, CVIU 64(2), 1996, with a median in place of
+    the mean, so that edges do not count as noise."""
+    if min(grey.shape) < 3:
+        return 0.0
+    response = cv2.filter2D(grey, cv2.CV_32F, _NOISE_KERNEL)[1:-1, 1:-1]
+    # The kernel's weights have norm 6; 0.6745 turns a median of absolute values into a standard deviation.
+    return float(np.median(np.abs(response)) / (6.0 * 0.6745))
+
+
+def sharpness(grey: Plane) -> float:
+    """Variance of the Laplacian, in the squared unit of `grey`. Pech-Pacheco et al., ICPR 2000."""
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def lab(pixels: Pixels) -> NDArray[np.float32]:
+    """CIE 1976 L*a*b* (D65, sRGB assumed), H x W x 3 float32; L* in 0..100."""
+    unit = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    if unit.shape[2] == 1:
+        unit = np.repeat(unit, 3, axis=2)
+    converted: NDArray[np.float32] = cv2.cvtColor(unit, cv2.COLOR_RGB2LAB)
+    return converted
+
+
+def tone_of(pixels: Pixels, colours: NDArray[np.float32]) -> Tone:
+    """Neutral: exactly grey. Toned: no colour to speak of, or all of it along one line over lightness."""
+    if is_neutral(pixels):
+        return Tone.NEUTRAL
+    chroma = np.hypot(colours[..., 1], colours[..., 2])
+    if np.percentile(chroma, 99) < _NEUTRAL_CHROMA:
+        return Tone.TONED
+    light = colours[..., 0].ravel()
+    basis = np.stack([np.ones_like(light), light, light * light], axis=1) / np.array([1, 100, 10000], np.float32)
+    spread = 0.0
+    for axis in (1, 2):
+        plane = colours[..., axis].ravel()
+        solution, *_ = np.linalg.lstsq(basis, plane, rcond=None)
+        spread = max(spread, float((plane - basis @ solution).std()))
+    return Tone.TONED if spread < _TONED_SPREAD else Tone.COLOURED
+
+
+def analyse(photograph: Photograph, face_count: int | None) -> Analysis:
+    """All measures of one photograph. Needs `photograph.damage`."""
+    grey = luma(photograph.pixels) * np.float32(255)
+    colours = lab(_bounded(photograph.pixels))
+    low, high = np.percentile(grey, (1, 99))
+    damage = photograph.damage
+    return Analysis(
+        megapixels=grey.size / 1e6,
+        noise_sigma=noise_sigma(grey),
+        sharpness=sharpness(grey),
+        luma_mean=float(grey.mean()),
+        luma_p01=float(low),
+        luma_p99=float(high),
+        clipped_low=float((grey <= 0.5).mean()),
+        clipped_high=float((grey >= 254.5).mean()),
+        cast_a=float(colours[..., 1].mean()),
+        cast_b=float(colours[..., 2].mean()),
+        chroma_p99=float(np.percentile(np.hypot(colours[..., 1], colours[..., 2]), 99)),
+        damage_fraction=0.0 if damage is None else float(damage.mean()),
+        tone=str(tone_of(photograph.pixels, colours)),
+        face_count=face_count,
+    )
+
+
+def _bounded(pixels: Pixels) -> Pixels:
+    step = int(np.ceil(np.sqrt(pixels.shape[0] * pixels.shape[1] / _LAB_PIXELS)))
+    return pixels[::step, ::step]

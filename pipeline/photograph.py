@@ -1,0 +1,166 @@
+"""Photograph: the pixels of one scan with everything that has to survive restoration beside them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Mask = NDArray[np.bool_]
+
+DEPTHS = ("uint8", "uint16")
+
+
+class Tone(StrEnum):
+    """Where a photograph's colour lies: nowhere, along one hue (sepia, cyanotype), or all over."""
+
+    NEUTRAL = "neutral"
+    TONED = "toned"
+    COLOURED = "coloured"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What the source file carried beside its pixels.
+
+    format: the decoder's name for the file (JPEG, PNG, TIFF, ...). icc: ICC profile. exif: TIFF-structured EXIF
+    without the `Exif\\0\\0` prefix, orientation already applied to the pixels and removed. xmp: XMP packet.
+    dpi: pixels per inch, (horizontal, vertical), of the pixels as they stand.
+    """
+
+    format: str
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What was measured on the source before anything changed it. Luma is Rec. 601, scaled to 0..255.
+
+    noise_sigma: standard deviation of the noise in luma (Immerkaer, CVIU 64(2), 1996).
+    sharpness: variance of the Laplacian of luma (Pech-Pacheco et al., ICPR 2000); low means blurred.
+    luma_mean, luma_p01, luma_p99: mean and percentiles of luma. clipped_low, clipped_high: fraction at the ends.
+    cast_a, cast_b: mean CIE 1976 a* and b*. chroma_p99: 99th percentile of C*ab.
+    damage_fraction: fraction of pixels that the scratch and dust detector flags.
+    face_count: faces found, or None where no detector is installed.
+    """
+
+    megapixels: float
+    noise_sigma: float
+    sharpness: float
+    luma_mean: float
+    luma_p01: float
+    luma_p99: float
+    clipped_low: float
+    clipped_high: float
+    cast_a: float
+    cast_b: float
+    chroma_p99: float
+    damage_fraction: float
+    tone: str
+    face_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face of a photograph.
+
+    box: left, top, right, bottom in pixels of the scan. landmarks: 5 x 2, eyes, nose, mouth corners.
+    score: the detector's, 0..1. affine: 2 x 3, scan coordinates to the 512 x 512 patch.
+    patch: the restored face, 512 x 512 x 3 uint16 RGB, or None where it was only found.
+    strength: how much of the patch goes into the photograph, 0..1.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: tuple[float, ...]
+    score: float
+    affine: tuple[float, ...] | None = None
+    patch: NDArray[np.uint16] | None = None
+    strength: float = 0.0
+    model_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """One scan on its way through the stages. Immutable: a stage returns a new one.
+
+    pixels: H x W x C, uint8 or uint16, C is 1 (grey) or 3 (RGB), C-contiguous, full range.
+    alpha: H x W of the same dtype, or None. damage: H x W bool where damage was found, or None where not looked for.
+    scale: how many times wider the pixels are than the source's.
+    """
+
+    item_id: str
+    pixels: Pixels
+    container: Container
+    alpha: Pixels | None = None
+    damage: Mask | None = None
+    analysis: Analysis | None = None
+    faces: tuple[Face, ...] = field(default=())
+    scale: int = 1
+
+    def __post_init__(self) -> None:
+        p = self.pixels
+        if p.ndim != 3 or p.shape[2] not in (1, 3) or p.dtype.name not in DEPTHS or not p.flags.c_contiguous:
+            raise ValueError(f"pixels must be contiguous H x W x 1|3 of 8 or 16 bits, not {p.shape} {p.dtype}")
+        if self.alpha is not None and (self.alpha.shape != p.shape[:2] or self.alpha.dtype != p.dtype):
+            raise ValueError(f"alpha {self.alpha.shape} {self.alpha.dtype} does not fit pixels {p.shape} {p.dtype}")
+        if self.damage is not None and self.damage.shape != p.shape[:2]:
+            raise ValueError(f"damage mask {self.damage.shape} does not fit pixels {p.shape}")
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def peak(self) -> int:
+        """The largest value a sample can have: 255 or 65535."""
+        return int(np.iinfo(self.pixels.dtype).max)
+
+
+ANALYSIS_FIELDS = tuple(f.name for f in fields(Analysis))
+
+
+def pixel_digest(photograph: Photograph) -> str:
+    """SHA-256 of shape, depth and samples, alpha included: what a stage got and what it gave back."""
+    digest = hashlib.sha256()
+    for plane in (photograph.pixels, photograph.alpha):
+        if plane is not None:
+            digest.update(f"{plane.shape}{plane.dtype.name}".encode())
+            digest.update(memoryview(np.ascontiguousarray(plane)).cast("B"))
+    return digest.hexdigest()
+
+
+def is_neutral(pixels: Pixels) -> bool:
+    """True where every pixel is exactly grey, also when grey is stored as RGB."""
+    if pixels.shape[2] == 1:
+        return True
+    red = pixels[..., 0]
+    return bool(np.array_equal(red, pixels[..., 1]) and np.array_equal(red, pixels[..., 2]))
+
+
+def luma(pixels: Pixels) -> NDArray[np.float32]:
+    """Rec. 601 luma, H x W float32 in 0..1."""
+    unit = np.float32(1.0 / np.iinfo(pixels.dtype).max)
+    if pixels.shape[2] == 1:
+        return pixels[..., 0].astype(np.float32) * unit
+    weights = np.array([0.299, 0.587, 0.114], np.float32) * unit
+    grey: NDArray[np.float32] = pixels.astype(np.float32) @ weights
+    return grey
+
+
+def to_depth(unit: NDArray[np.float32], dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Pixels:
+    """Float samples in 0..1 to full-range integers, rounded to nearest and clipped. Contiguous."""
+    peak = np.float32(np.iinfo(dtype).max)
+    scaled = np.clip(unit, 0.0, 1.0) * peak
+    result: Pixels = np.ascontiguousarray(np.rint(scaled).astype(dtype))
+    return result

@@ -1,0 +1,287 @@
+"""The one row that flows through Ray Data, and the one schema that provenance keeps of it.
+
+A Record is identity, outcome and events, kept for ever, and a photograph, which ingest fills and deliver empties.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import ItemError, Reason, Status
+from pipeline.photograph import Analysis, Container, Face, Photograph
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one stage did. Digests are of decoded pixels, except the source file's (ingest in) and the output file's
+    (deliver out), so that the events of a photograph are a chain from file to file.
+
+    changed_fraction: pixels that differ between input and output, 0..1; None where their shapes differ.
+    parameters and findings: JSON.
+    """
+
+    stage: str
+    version: str
+    outcome: str
+    reason: str | None
+    parameters: str
+    models: tuple[Mapping[str, str], ...]
+    input_sha256: str | None
+    output_sha256: str | None
+    changed_fraction: float | None
+    seconds: float
+    device: str
+    precision: str | None
+    findings: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One photograph's row. See docs/provenance.md for every column."""
+
+    item_no: int
+    item_id: str
+    source_uri: str
+    source_bytes: int | None = None
+    source_etag: str | None = None
+    description: str | None = None
+    status: Status = Status.PENDING
+    reason: str | None = None
+    detail: str | None = None
+    source_sha256: str | None = None
+    source_format: str | None = None
+    source_width: int | None = None
+    source_height: int | None = None
+    source_channels: int | None = None
+    depth: int | None = None
+    analysis: Analysis | None = None
+    faces: tuple[Face, ...] = ()
+    events: tuple[Event, ...] = ()
+    output_uri: str | None = None
+    output_sha256: str | None = None
+    output_bytes: int | None = None
+    output_width: int | None = None
+    output_height: int | None = None
+    photograph: Photograph | None = field(default=None, compare=False)
+
+    def ended(self, error: ItemError) -> Record:
+        """The record of a photograph that goes no further."""
+        return replace(
+            self, status=error.reason.status, reason=str(error.reason), detail=error.detail, photograph=None
+        )
+
+
+_MODEL = pa.struct([("id", pa.string()), ("sha256", pa.string()), ("licence", pa.string())])
+_EVENT = pa.struct(
+    [
+        ("stage", pa.string()),
+        ("version", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("parameters", pa.string()),
+        ("models", pa.list_(_MODEL)),
+        ("input_sha256", pa.string()),
+        ("output_sha256", pa.string()),
+        ("changed_fraction", pa.float64()),
+        ("seconds", pa.float64()),
+        ("device", pa.string()),
+        ("precision", pa.string()),
+        ("findings", pa.string()),
+    ]
+)
+_NOT_NUMBERS = {"tone": pa.string(), "face_count": pa.int32()}
+_ANALYSIS = pa.struct([(f.name, _NOT_NUMBERS.get(f.name, pa.float64())) for f in fields(Analysis)])
+_FACE = pa.struct(
+    [
+        ("box", pa.list_(pa.float32())),
+        ("landmarks", pa.list_(pa.float32())),
+        ("score", pa.float32()),
+        ("affine", pa.list_(pa.float64())),
+        ("strength", pa.float32()),
+        ("model_id", pa.string()),
+    ]
+)
+
+KEPT = pa.schema(
+    [
+        pa.field("item_no", pa.int64(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("source_uri", pa.string(), nullable=False),
+        ("source_bytes", pa.int64()),
+        ("source_etag", pa.string()),
+        ("description", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("source_sha256", pa.string()),
+        ("source_format", pa.string()),
+        ("source_width", pa.int32()),
+        ("source_height", pa.int32()),
+        ("source_channels", pa.int32()),
+        ("depth", pa.int32()),
+        ("analysis", _ANALYSIS),
+        ("faces", pa.list_(_FACE)),
+        ("events", pa.list_(_EVENT)),
+        ("output_uri", pa.string()),
+        ("output_sha256", pa.string()),
+        ("output_bytes", pa.int64()),
+        ("output_width", pa.int32()),
+        ("output_height", pa.int32()),
+    ]
+)
+_PAYLOAD = [
+    ("pixels", pa.large_binary()),
+    ("alpha", pa.large_binary()),
+    ("damage", pa.large_binary()),
+    ("patches", pa.list_(pa.large_binary())),
+    ("shape", pa.list_(pa.int32())),
+    ("dtype", pa.string()),
+    ("scale", pa.int32()),
+    ("container", pa.string()),
+    ("icc", pa.binary()),
+    ("exif", pa.binary()),
+    ("xmp", pa.binary()),
+]
+ROW = pa.schema([*KEPT, *(pa.field(name, kind) for name, kind in _PAYLOAD)])
+
+
+MANIFEST = pa.schema(
+    [*(KEPT.field(name) for name in ("item_no", "item_id", "source_uri", "source_bytes", "source_etag", "description"))]
+    # A fault found while listing: the photograph is refused without being read.
+    + [KEPT.field("reason"), KEPT.field("detail")]
+)
+
+
+def from_manifest(table: pa.Table) -> list[Record]:
+    """Records of a table of MANIFEST, on their way or already refused."""
+    return [
+        Record(**row, status=Status.PENDING if row["reason"] is None else Reason(row["reason"]).status)
+        for row in table.to_pylist()
+    ]
+
+
+def kept_row(record: Record) -> dict[str, Any]:
+    """The columns of KEPT as Python values."""
+    row = {name: getattr(record, name) for name in KEPT.names}
+    row["status"] = str(record.status)
+    row["analysis"] = None if record.analysis is None else asdict(record.analysis)
+    row["faces"] = [{name: getattr(face, name) for name in _FACE.names} for face in record.faces]
+    row["events"] = [asdict(event) for event in record.events]
+    return row
+
+
+def pack(records: Iterable[Record]) -> pa.Table:
+    """Records as a table of ROW, one chunk a record, pixels not copied."""
+    batches = [_pack_one(record) for record in records]
+    return pa.Table.from_batches(batches, schema=ROW)
+
+
+def _pack_one(record: Record) -> pa.RecordBatch:
+    row, photograph = kept_row(record), record.photograph
+    row |= dict.fromkeys((name for name, _ in _PAYLOAD), None)
+    buffers: dict[str, Any] = {}
+    if photograph is not None:
+        container = photograph.container
+        row |= {
+            "shape": list(photograph.pixels.shape),
+            "dtype": photograph.pixels.dtype.name,
+            "scale": photograph.scale,
+            "container": json.dumps({"format": container.format, "dpi": container.dpi}),
+            "icc": container.icc,
+            "exif": container.exif,
+            "xmp": container.xmp,
+            "patches": [None if face.patch is None else face.patch.tobytes() for face in photograph.faces],
+        }
+        buffers["pixels"] = photograph.pixels
+        if photograph.alpha is not None:
+            buffers["alpha"] = np.ascontiguousarray(photograph.alpha)
+        if photograph.damage is not None:
+            buffers["damage"] = np.packbits(photograph.damage)
+    columns = [
+        _binary(buffers[name]) if name in buffers else pa.array([row[name]], ROW.field(name).type) for name in ROW.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=ROW)
+
+
+def _binary(array: np.ndarray[Any, Any]) -> pa.Array:
+    """One large_binary value over the array's own memory."""
+    offsets = pa.py_buffer(np.array([0, array.nbytes], np.int64))
+    return pa.LargeBinaryArray.from_buffers(1, offsets, pa.py_buffer(array))
+
+
+def unpack(table: pa.Table) -> list[Record]:
+    """The records of a table of ROW. Pixels are read-only views of the table's memory."""
+    payload = set(name for name, _ in _PAYLOAD)
+    light = table.drop_columns([name for name in payload if name in table.column_names]).to_pylist()
+    return [_unpack_one(row, table.slice(i, 1)) for i, row in enumerate(light)]
+
+
+def _unpack_one(row: dict[str, Any], table: pa.Table) -> Record:
+    faces = tuple(_face(face) for face in row.pop("faces") or ())
+    events = tuple(Event(**(event | {"models": tuple(event["models"])})) for event in row.pop("events") or ())
+    analysis = row.pop("analysis")
+    record = Record(
+        **(row | {"status": Status(row["status"])}),
+        analysis=None if analysis is None else Analysis(**analysis),
+        faces=faces,
+        events=events,
+    )
+    if not table["pixels"][0].is_valid:
+        return record
+    return replace(record, photograph=_photograph(record, table))
+
+
+def _face(row: Mapping[str, Any]) -> Face:
+    affine = row["affine"]
+    return Face(
+        box=tuple(row["box"]),
+        landmarks=tuple(row["landmarks"]),
+        score=row["score"],
+        affine=None if affine is None else tuple(affine),
+        strength=row["strength"],
+        model_id=row["model_id"],
+    )
+
+
+def _photograph(record: Record, table: pa.Table) -> Photograph:
+    shape = tuple(table["shape"][0].as_py())
+    dtype = np.dtype(table["dtype"][0].as_py())
+
+    def plane(name: str, kind: Any, count: int) -> np.ndarray[Any, Any] | None:
+        value = table[name][0]
+        return np.frombuffer(value.as_buffer(), kind, count) if value.is_valid else None
+
+    area = shape[0] * shape[1]
+    pixels = plane("pixels", dtype, area * shape[2])
+    alpha = plane("alpha", dtype, area)
+    bits = plane("damage", np.uint8, -(-area // 8))
+    assert pixels is not None
+    facts = json.loads(table["container"][0].as_py())
+    patches = table["patches"][0].as_py() or []
+    return Photograph(
+        item_id=record.item_id,
+        pixels=pixels.reshape(shape),
+        container=Container(
+            format=facts["format"],
+            dpi=None if facts["dpi"] is None else tuple(facts["dpi"]),
+            icc=table["icc"][0].as_py(),
+            exif=table["exif"][0].as_py(),
+            xmp=table["xmp"][0].as_py(),
+        ),
+        alpha=None if alpha is None else alpha.reshape(shape[:2]),
+        damage=None if bits is None else np.unpackbits(bits, count=area).astype(bool).reshape(shape[:2]),
+        analysis=record.analysis,
+        faces=tuple(
+            face if patch is None else replace(face, patch=np.frombuffer(patch, np.uint16).reshape(512, 512, 3))
+            for face, patch in zip(record.faces, patches, strict=True)
+        ),
+        scale=table["scale"][0].as_py(),
+    )

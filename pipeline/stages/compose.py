@@ -1,0 +1,91 @@
+"""Compose: lays restored faces into the upscaled photograph, in float, with a soft edge. Touches nothing outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ItemError
+from pipeline.models.store import ModelStore
+from pipeline.photograph import Face, Photograph
+from pipeline.policy import Policy
+from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
+
+# Width of the border of a patch that stays out, and of the blur inside it, as shares of the patch.
+_MARGIN = 0.05
+_BLUR = 0.025
+
+
+class ComposeParameters(Parameters):
+    """Nothing to choose."""
+
+
+class Compose:
+    """Blends each face's patch by its strength, in order of detection."""
+
+    name: ClassVar[str] = "compose"
+    version: ClassVar[str] = "1"
+    Parameters: ClassVar[type[Parameters]] = ComposeParameters
+
+    def __init__(self, parameters: ComposeParameters, policy: Policy) -> None:
+        self.parameters = parameters
+
+    @classmethod
+    def needs(cls, parameters: ComposeParameters) -> tuple[ModelNeed, ...]:
+        return ()
+
+    def open(self, models: ModelStore, device: Device) -> None:
+        """Nothing to load."""
+
+    def restore(self, photographs: Sequence[Photograph]) -> Sequence[Step | ItemError]:
+        return [self._one(photograph) for photograph in photographs]
+
+    def _one(self, photograph: Photograph) -> Step:
+        faces = [face for face in photograph.faces if face.patch is not None and face.strength > 0]
+        if not faces:
+            return Step(photograph, Outcome.SKIPPED, "no restored face")
+        pixels = photograph.pixels.copy()
+        for face in faces:
+            lay_in(pixels, face, photograph.scale)
+        models = tuple(dict.fromkeys(face.model_id for face in faces if face.model_id is not None))
+        bare = tuple(replace(face, patch=None) for face in photograph.faces)
+        return Step(replace(photograph, pixels=pixels, faces=bare), models=models, findings={"faces": len(faces)})
+
+
+def soft_square(size: int) -> NDArray[np.float32]:
+    """A mask of size x size: 1 inside, falling to exactly 0 before the border."""
+    margin = max(1, round(size * _MARGIN))
+    mask = np.zeros((size, size), np.float32)
+    mask[2 * margin : -2 * margin, 2 * margin : -2 * margin] = 1.0
+    side = (2 * margin - 1) | 1
+    blurred = cv2.GaussianBlur(mask, (side, side), size * _BLUR)
+    return blurred.astype(np.float32)
+
+
+def lay_in(pixels: NDArray[np.uint8] | NDArray[np.uint16], face: Face, scale: int) -> None:
+    """Blend one patch into `pixels` (H x W x 1|3, changed in place), which are `scale` times the scan it came from."""
+    assert face.patch is not None and face.affine is not None
+    inverse = cv2.invertAffineTransform(np.reshape(face.affine, (2, 3))) * scale
+    # Pixel centres: x of the scan lies at scale * x + (scale - 1) / 2 of the larger image.
+    inverse[:, 2] += (scale - 1) / 2
+    size = face.patch.shape[0]
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ inverse[:, :2].T + inverse[:, 2]
+    left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
+    right, bottom = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, (pixels.shape[1], pixels.shape[0]))
+    if right <= left or bottom <= top:
+        return
+    inverse[:, 2] -= (left, top)
+    box = (int(right - left), int(bottom - top))
+    mask = cv2.warpAffine(soft_square(size) * np.float32(face.strength), inverse, box, flags=cv2.INTER_LINEAR)
+    patch = cv2.warpAffine(face.patch.astype(np.float32) / np.float32(65535), inverse, box, flags=cv2.INTER_LINEAR)
+    region = pixels[top:bottom, left:right]
+    peak = np.float32(np.iinfo(pixels.dtype).max)
+    patch = patch[..., :1] if pixels.shape[2] == 1 else patch
+    mixed = region + (patch * peak - region.astype(np.float32)) * mask[..., None]
+    inside = mask > 0
+    region[inside] = np.rint(np.clip(mixed, 0, peak)).astype(pixels.dtype)[inside]

@@ -1,0 +1,71 @@
+"""Deliver: encode, put, read back, hash. The only stage that writes an image, and always under the run's own folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.codecs import SUFFIXES, encode
+from pipeline.errors import ItemError, Reason
+from pipeline.photograph import Photograph
+from pipeline.record import Record
+from pipeline.stage import Parameters
+from pipeline.storage import Store, join
+
+
+class DeliverParameters(Parameters):
+    """format: of the delivered files. jpeg_quality: 1..100, chroma never subsampled."""
+
+    format: Literal["tiff", "png", "jpeg"] = "tiff"
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+
+
+def image_uri(run: str, item_id: str, file_format: str) -> str:
+    """<run>/images/<aa>/<item_id>.<ext>, decided by the item alone: a retry writes the same name."""
+    return join(run, "images", item_id[:2], item_id + SUFFIXES[file_format])
+
+
+class Deliver:
+    """A record whose photograph is in the store under its own digest. Raises ItemError."""
+
+    name: ClassVar[str] = "deliver"
+    version: ClassVar[str] = "1"
+
+    def __init__(self, parameters: DeliverParameters, store: Store, run: str) -> None:
+        self.parameters = parameters
+        self.store = store
+        self.run = run
+
+    def write(self, record: Record) -> Record:
+        assert record.photograph is not None
+        photograph = _at_true_size(record.photograph)
+        data = encode(photograph, self.parameters.format, self.parameters.jpeg_quality)
+        uri = image_uri(self.run, record.item_id, self.parameters.format)
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            self.store.put(uri, data)
+            kept = self.store.read(uri)
+        except OSError as error:
+            raise ItemError(Reason.DELIVERY_FAILED, f"{uri}: {error.strerror or error}") from error
+        if hashlib.sha256(kept).hexdigest() != digest:
+            raise ItemError(Reason.DELIVERY_FAILED, f"{uri}: what was read back is not what was written")
+        return replace(
+            record,
+            output_uri=uri,
+            output_sha256=digest,
+            output_bytes=len(data),
+            output_width=photograph.width,
+            output_height=photograph.height,
+        )
+
+
+def _at_true_size(photograph: Photograph) -> Photograph:
+    """More pixels on the same paper: resolution grows with the scale."""
+    dpi = photograph.container.dpi
+    if dpi is None or photograph.scale == 1:
+        return photograph
+    scaled = (dpi[0] * photograph.scale, dpi[1] * photograph.scale)
+    return replace(photograph, container=replace(photograph.container, dpi=scaled))

@@ -1,0 +1,98 @@
+"""Runs a network over a photograph of any size in tiles of one shape.
+
+A tile never reaches over the photograph's border: the last one of a row is moved back inside instead of being padded, so
+borders look exactly as they would without tiles. Neighbours overlap by two halos; the outer half of each overlap, where
+a network misses its surroundings, is thrown away and the rest is cross-faded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Network = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """tile: side in pixels of the input. halo: half the overlap. batch: tiles in one call of the network."""
+
+    tile: int = 192
+    halo: int = 16
+    batch: int = 4
+
+    def __post_init__(self) -> None:
+        if self.halo < 0 or self.batch < 1 or self.tile <= 2 * self.halo:
+            raise ValueError(f"a tile of {self.tile} cannot overlap by two halos of {self.halo}")
+
+
+def spans(length: int, tile: int, halo: int) -> list[tuple[int, int]]:
+    """Start and end of each tile along one side: equal lengths, inside 0..length, overlapping by >= 2 halo."""
+    if length <= tile:
+        return [(0, length)]
+    count = -(-(length - 2 * halo) // (tile - 2 * halo))
+    last = length - tile
+    return [(start := round(i * last / (count - 1)), start + tile) for i in range(count)]
+
+
+def ramps(windows: Sequence[tuple[int, int]], scale: int) -> list[Array]:
+    """How much each output row (or column) of each tile counts; over all tiles the weights of a pixel sum to 1."""
+    found = [_ramp(index, windows, scale) for index in range(len(windows))]
+    total = np.zeros(windows[-1][1] * scale, np.float32)
+    for (start, end), ramp in zip(windows, found, strict=True):
+        total[start * scale : end * scale] += ramp
+    # Only where three tiles meet does the sum differ from 1.
+    return [ramp / total[start * scale : end * scale] for (start, end), ramp in zip(windows, found, strict=True)]
+
+
+def _ramp(index: int, windows: Sequence[tuple[int, int]], scale: int) -> Array:
+    start, end = windows[index]
+    ramp = np.ones((end - start) * scale, np.float32)
+    if index > 0:
+        overlap = (windows[index - 1][1] - start) * scale
+        ramp[:overlap] = _fade(overlap)
+    if index < len(windows) - 1:
+        overlap = (end - windows[index + 1][0]) * scale
+        ramp[len(ramp) - overlap :] *= 1.0 - _fade(overlap)
+    return ramp
+
+
+def _fade(overlap: int) -> Array:
+    """0 over the first quarter of an overlap, a line through its middle half, 1 over the last quarter."""
+    quarter = overlap // 4
+    middle = overlap - 2 * quarter
+    line = (np.arange(middle, dtype=np.float32) + np.float32(0.5)) / np.float32(middle)
+    return np.concatenate([np.zeros(quarter, np.float32), line, np.ones(quarter, np.float32)])
+
+
+def run_tiled(network: Network, image: Array, scale: int, tiling: Tiling) -> Array:
+    """image: H x W x 3 float32 in 0..1. Returns sH x sW x 3 float32, not clipped.
+
+    network: N x 3 x h x w float32 to N x 3 x sh x sw float32. The same bytes for any batch size, as long as the network
+    treats the members of a batch alike. Tiles are summed in reading order.
+    """
+    height, width = image.shape[:2]
+    rows, columns = spans(height, tiling.tile, tiling.halo), spans(width, tiling.tile, tiling.halo)
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    if len(rows) == len(columns) == 1:
+        return np.ascontiguousarray(network(planes[None])[0].transpose(1, 2, 0))
+    down, across = ramps(rows, scale), ramps(columns, scale)
+    result = np.zeros((height * scale, width * scale, planes.shape[0]), np.float32)
+    places = [(r, c) for r in range(len(rows)) for c in range(len(columns))]
+    for group in _groups(places, tiling.batch):
+        tiles = np.stack([planes[:, slice(*rows[r]), slice(*columns[c])] for r, c in group])
+        for (r, c), tile in zip(group, network(tiles), strict=True):
+            weight = np.outer(down[r], across[c])[..., None]
+            top, left = rows[r][0] * scale, columns[c][0] * scale
+            patch = result[top : top + tile.shape[1], left : left + tile.shape[2]]
+            patch += tile.transpose(1, 2, 0) * weight
+    return result
+
+
+def _groups(places: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    for start in range(0, len(places), size):
+        yield places[start : start + size]
