@@ -48,7 +48,8 @@ def open_run(run: str, endpoint: str | None = None) -> duckdb.DuckDBPyConnection
 def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """The answer as a table. Raises SpecError with DuckDB's own words for a question it cannot answer."""
     try:
-        answer: pa.Table = connection.execute(sql).to_arrow_table()
+        relation = connection.sql(sql)
+        answer: pa.Table = pa.table({}) if relation is None else relation.to_arrow_table()
     except duckdb.Error as error:
         raise SpecError(f"query: {str(error).strip()}", hint="Views: photographs, events, faces, manifest.") from error
     return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -75,21 +76,27 @@ def execute(plan: Plan, watch: Callable[[Counts, int], None]) -> Summary:
 def _work_off(plan: Plan, pending: pa.Table, pools: tuple[Pool, ...], watch: Callable[[Counts, int], None]) -> None:
     spec = plan.spec
     work = Work(plan.recipe, plan.stamp(), plan.run, spec.source_options, spec.output_options, spec.model_source())
+    lost: tuple[str, ...] = ()
     for attempt in range(_TRIES):
         if pending.num_rows == 0:
             return
         total = pending.num_rows
         alone = attempt > 0
         rows = 1 if alone else -(-total // _BLOCKS)
-        restore(work, pools, list(chunks(pending, rows)), alone=alone, watch=lambda counts, n=total: watch(counts, n))
+        lost = restore(work, pools, list(chunks(pending, rows)), alone=alone, watch=partial(_with_total, watch, total))
         pending = rundir.pending(plan)
-    _quarantine(plan, pending)
+    _quarantine(plan, pending, lost)
 
 
-def _quarantine(plan: Plan, pending: pa.Table) -> None:
+def _with_total(watch: Callable[[Counts, int], None], total: int, counts: Counts) -> None:
+    watch(counts, total)
+
+
+def _quarantine(plan: Plan, pending: pa.Table, lost: tuple[str, ...]) -> None:
     if pending.num_rows == 0:
         return
-    error = ItemError(Reason.WORKER_DIED, f"no worker survived this photograph in {_TRIES} tries")
+    said = f"; in the last one Ray said: {' | '.join(lost)}" if lost else ""
+    error = ItemError(Reason.WORKER_DIED, f"no worker survived this photograph in {_TRIES} tries{said}")
     records = [record.ended(error) for record in from_manifest(pending)]
     provenance.commit(Store(plan.spec.output_options), plan.run, plan.stamp(), records)
 

@@ -20,50 +20,53 @@ Plane = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """contrast: least difference from the surroundings, luma 0..1. noise: the same in standard deviations of the noise.
-    texture: the same in multiples of the mean response around. limit: fraction of pixels above which a photograph is
-    taken to be textured rather than damaged, and nothing is flagged."""
+    """What a finding has to exceed at its strongest point.
 
-    contrast: float = 0.10
-    noise: float = 5.0
-    texture: float = 4.0
-    limit: float = 0.05
+    contrast: difference from the ground, luma 0..1. noise: the same in standard deviations of the noise. texture: the same
+    in multiples of the mean response around. ground: the same in multiples of the relief that is left once the finding is
+    taken away. limit: fraction of pixels above which a photograph is taken to be textured rather than damaged; then
+    nothing is flagged.
+    """
+
+    contrast: float = 0.16
+    noise: float = 6.0
+    texture: float = 8.0
+    ground: float = 2.0
+    limit: float = 0.10
 
 
 def find_damage(grey: Plane, settings: DetectorSettings) -> tuple[Mask, bool]:
     """grey: H x W luma, 0..1. Returns the mask, grown by the width of a scan's blur, and whether it was held back."""
-    height, width = grey.shape
-    size = _odd(max(5, round(min(height, width) / 80)))
+    size = _odd(max(5, round(min(grey.shape) / 100)))
+    pad = 2 * size
+    padded = cv2.copyMakeBorder(grey, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    padded = cv2.copyMakeBorder(grey, size, size, size, size, cv2.BORDER_REFLECT_101) if min(grey.shape) > size else grey
-    found = np.zeros(padded.shape, bool)
-    sigma = noise_sigma(grey)
-    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-        response = cv2.morphologyEx(padded, operation, disc)
-        found |= _candidates(response, sigma, size, settings)
-    if padded is not grey:
-        found = found[size:-size, size:-size]
-    grown: Mask = cv2.dilate(found.astype(np.uint8), np.ones((3, 3), np.uint8), iterations=1).astype(bool)
+    floor = max(settings.contrast, settings.noise * noise_sigma(grey))
+    bright, dark = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc), cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)
+    found = _candidates(padded - bright, bright, size, floor, settings)
+    found |= _candidates(dark - padded, dark, size, floor, settings)
+    grown: Mask = cv2.dilate(found[pad:-pad, pad:-pad].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     if grown.mean() > settings.limit:
         return np.zeros_like(grown), True
     return grown, False
 
 
-def _candidates(response: Plane, sigma: float, size: int, settings: DetectorSettings) -> Mask:
-    around = cv2.blur(response, (size * 5, size * 5))
-    threshold = np.maximum(settings.texture * around, max(settings.contrast, settings.noise * sigma))
-    strong = response > threshold
-    weak = (response > threshold * 0.5).astype(np.uint8)
+def _candidates(response: Plane, ground: Plane, size: int, floor: float, settings: DetectorSettings) -> Mask:
+    """response: how far each pixel stands out of the ground. Hysteresis: strong pixels seed, weaker neighbours join."""
+    around = cv2.blur(response, (size * 9, size * 9))
+    relief = cv2.morphologyEx(ground, cv2.MORPH_GRADIENT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * size + 1,) * 2))
+    threshold = np.maximum(np.maximum(settings.texture * around, settings.ground * relief), floor)
+    weak = (response > np.maximum(threshold * 0.5, floor * 0.5)).astype(np.uint8)
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(weak, connectivity=8)
-    seeded = np.zeros(count, bool)
-    seeded[np.unique(labels[strong])] = True
-    seeded[0] = False
+    strong = np.bincount(labels[response > threshold], minlength=count)
     area = boxes[:, cv2.CC_STAT_AREA]
     longest = np.maximum(boxes[:, cv2.CC_STAT_WIDTH], boxes[:, cv2.CC_STAT_HEIGHT])
-    # A line's area is its length times a width below the disc's; letters and leaves fill more of their box.
+    # A good part of a finding has to be strong: the edge of a leaf touches the threshold in a pixel or two.
+    sure = strong >= np.maximum(3, 0.3 * area)
     line = (longest >= 3 * size) & (area <= longest * size * 0.6)
     spot = (longest <= 2 * size) & (area >= 4)
-    keep = seeded & (line | spot)
+    keep = sure & (line | spot)
+    keep[0] = False
     mask: Mask = keep[labels]
     return mask
 

@@ -214,7 +214,7 @@ def _pack_one(record: Record) -> pa.RecordBatch:
 def _binary(array: np.ndarray[Any, Any]) -> pa.Array:
     """One large_binary value over the array's own memory."""
     offsets = pa.py_buffer(np.array([0, array.nbytes], np.int64))
-    return pa.LargeBinaryArray.from_buffers(1, offsets, pa.py_buffer(array))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(array)])
 
 
 def unpack(table: pa.Table) -> list[Record]:

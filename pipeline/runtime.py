@@ -164,28 +164,27 @@ def _ended(records: Sequence[Record]) -> int:
 
 def restore(
     work: Work, pools: Sequence[Pool], pending: Sequence[pa.Table], *, alone: bool, watch: Callable[[Counts], None]
-) -> int:
-    """Run the graph once over tables of MANIFEST, one block a table. Returns how many photographs came to their end.
+) -> tuple[str, ...]:
+    """Run the graph once over tables of MANIFEST, one block a table. Returns what Ray said of blocks that were lost.
 
-    A photograph whose worker died is missing from the count and from provenance; the caller tries it again with
-    `alone`, which hands an actor one photograph at a time. Raises JobError where no photograph could be worked on.
+    A photograph whose worker died has no provenance row afterwards; the caller tries it again with `alone`, which hands
+    an actor one photograph at a time. Raises JobError where the run cannot go on.
     """
-    _configure()
+    lost = _configure()
     tally = ray.remote(num_cpus=0)(Tally).remote()
     data = ray.data.from_arrow(list(pending))
     for pool in pools:
         data = _with_pool(data, work, pool, tally, alone)
-    done = 0
     with _watching(tally, watch):
         try:
-            for block in data.select_columns(["item_no"]).iter_batches(batch_size=None, batch_format="pyarrow"):
-                done += len(block)
+            for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+                pass
         except ray.exceptions.RayError as error:
             _raise_faults(tally)
             raise JobError(f"the cluster stopped the run: {_first_line(error)}") from error
     _raise_faults(tally)
     ray.kill(tally)
-    return done
+    return lost.texts
 
 
 def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, alone: bool) -> ray.data.Dataset:
@@ -208,7 +207,29 @@ def _actor_options() -> dict[str, Any]:
     return {"max_restarts": _RESTARTS, "max_task_retries": 0}
 
 
-def _configure() -> None:
+class _Lost(logging.Handler):
+    """Ray Data only logs why it dropped a block; this keeps the last words of each distinct error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._texts: dict[str, None] = {}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self._texts)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self._texts[_root_cause(record.exc_info[1])] = None
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _configure() -> _Lost:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -216,7 +237,12 @@ def _configure() -> None:
     # A block whose worker died is dropped from this pass; the job finds its photographs missing and tries them again.
     context.max_errored_blocks = -1
     context.execution_options.preserve_order = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("ray.data")
+    lost = _Lost()
+    logger.handlers[:] = [lost]
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    return lost
 
 
 def _raise_faults(tally: Any) -> None:
@@ -227,7 +253,7 @@ def _raise_faults(tally: Any) -> None:
 
 def _first_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    return lines[0].strip() if lines else type(error).__name__
 
 
 class _watching:  # noqa: N801 - a context manager, named as it is read
