@@ -59,7 +59,9 @@ def _start(address: str | None, cpus: int | None) -> None:
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        place = "an embedded Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
+        place = (
+            "an embedded Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
+        )
         raise ConnectError(f"{place}: {str(error).strip().splitlines()[0]}") from error
 
 

@@ -42,7 +42,7 @@ def allocate(
     wanted = sizes or {}
     heavy = [demand for demand in demands if demand.heavy]
     light = [demand for demand in demands if not demand.heavy]
-    light_budget = _light_budget(cpus, len(light), bool(heavy), gpus > 0)
+    light_budget = _light_budget(cpus, len(light), heavy=bool(heavy), on_gpu=gpus > 0)
     result = {d.name: _light(d, light_budget / len(light), wanted) for d in light}
     total = sum(demand.weight for demand in heavy)
     for demand in heavy:
@@ -51,7 +51,7 @@ def allocate(
     return tuple(result[demand.name] for demand in demands)
 
 
-def _light_budget(cpus: float, lights: int, heavy: bool, on_gpu: bool) -> float:
+def _light_budget(cpus: float, lights: int, *, heavy: bool, on_gpu: bool) -> float:
     if not heavy:
         return cpus
     if on_gpu:

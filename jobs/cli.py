@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,8 +24,9 @@ from pipeline.models.store import ModelSource, ModelStore, default_cache
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jobs.rundir import Plan
     from jobs.run import Summary
+    from jobs.rundir import Plan
+    from jobs.spec import JobSpec
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check models.")
@@ -45,7 +47,8 @@ def _albumen() -> None:
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Where scans and results go.")] = Path("albumen-demo"), as_json: AsJson = False
+    output: Annotated[Path, typer.Option(help="Where scans and results go.")] = Path("albumen-demo"),
+    as_json: AsJson = False,
 ) -> None:
     """Restore a small real collection with the default recipe, on this machine."""
     from jobs.demo import collect, demo_spec
@@ -55,7 +58,7 @@ def demo(
         raise JobError(f"{output} is not empty and holds no demo; choose another folder with --output")
     if not (output / "run" / "run.json").exists():
         collect(output / "scans")
-    plan, summary = _run(demo_spec(output), as_json)
+    plan, summary = _run(demo_spec(output), quiet=as_json)
     sheet = _write_sheet(plan.run, output / "before-after.png")
     if as_json:
         _print_json(_summary_json(summary) | {"sheet": sheet})
@@ -71,8 +74,8 @@ def demo(
 @app.command()
 def plan(job: Job, as_json: AsJson = False) -> None:
     """Freeze the manifest and print counts, bytes, models and pools. Reads no photograph."""
-    from jobs.rundir import prepare
     from jobs.run import stage_groups
+    from jobs.rundir import prepare
     from jobs.spec import load_spec
 
     planned = prepare(load_spec(job))
@@ -88,7 +91,8 @@ def plan(job: Job, as_json: AsJson = False) -> None:
                 "refused": planned.refused,
                 "ignored": planned.ignored,
                 "models": [
-                    {"id": m.id, "required": m.required, "sha256": m.sha256, "licence": m.licence} for m in planned.models
+                    {"id": m.id, "required": m.required, "sha256": m.sha256, "licence": m.licence}
+                    for m in planned.models
                 ],
                 "pools": ["+".join(names) for names, _ in groups],
             }
@@ -115,7 +119,7 @@ def run(job: Job, as_json: AsJson = False) -> None:
     """Start a job, or go on with it: only what is missing is done."""
     from jobs.spec import load_spec
 
-    planned, summary = _run(load_spec(job), as_json)
+    planned, summary = _run(load_spec(job), quiet=as_json)
     if as_json:
         _print_json(_summary_json(summary))
     else:
@@ -166,7 +170,9 @@ def status(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
 
 @app.command()
 def logs(
-    job_id: JobId, address: Address, follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False
+    job_id: JobId,
+    address: Address,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
 ) -> None:
     """What a submitted job printed."""
     from jobs.submit import logs as read
@@ -191,7 +197,9 @@ def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
 @app.command()
 def query(
     run: Run,
-    sql: Annotated[str | None, typer.Argument(help="SQL over photographs, events, faces, manifest.", metavar="[SQL]")] = None,
+    sql: Annotated[
+        str | None, typer.Argument(help="SQL over photographs, events, faces, manifest.", metavar="[SQL]")
+    ] = None,
     as_json: AsJson = False,
     endpoint: Endpoint = None,
 ) -> None:
@@ -203,13 +211,19 @@ def query(
         table = ask(connection, sql)
         _print_json(table.to_pylist()) if as_json else _print_table(None, table)
         return
-    answers = {"photographs": ask(connection, STATUS), "stages": ask(connection, STAGES), "models": ask(connection, MODELS)}
+    answers = {
+        "photographs": ask(connection, STATUS),
+        "stages": ask(connection, STAGES),
+        "models": ask(connection, MODELS),
+    }
     if as_json:
         _print_json({name: table.to_pylist() for name, table in answers.items()})
         return
     for name, table in answers.items():
         _print_table(name.capitalize(), table)
-    _say('Ask more:  albumen query RUN "SELECT source_uri, reason, detail FROM photographs WHERE status <> \'restored\'"')
+    _say(
+        "Ask more:  albumen query RUN \"SELECT source_uri, reason, detail FROM photographs WHERE status <> 'restored'\""
+    )
 
 
 @app.command()
@@ -252,7 +266,9 @@ def models_list(as_json: AsJson = False) -> None:
         table.add_column(column, justify="right" if column == "MB" else "left", overflow="fold")
     for card in CARDS:
         here = "in a package" if card.embedded else "yes"
-        table.add_row(card.id, card.task, f"{card.bytes / 1e6:.1f}", card.licence, here if store.installed(card.id) else "")
+        table.add_row(
+            card.id, card.task, f"{card.bytes / 1e6:.1f}", card.licence, here if store.installed(card.id) else ""
+        )
     Console().print(table)
     _say(f"\nCache: {default_cache()}")
 
@@ -270,9 +286,13 @@ def models_fetch(
     with Progress(console=Console(stderr=True)) as bars:
         for card in cards:
             task = bars.add_task(card.id, total=card.bytes)
-            store.ensure(card.id, public=True, progress=lambda done, total, t=task: bars.update(t, completed=done))
+            store.ensure(card.id, public=True, progress=partial(_advance, bars, task))
     for card in cards:
         _say(f"{card.id}  {store.path(card.id)}")
+
+
+def _advance(bars: Any, task: Any, done: int, _total: int) -> None:
+    bars.update(task, completed=done)
 
 
 @models_app.command("check")
@@ -294,7 +314,7 @@ def models_check(as_json: AsJson = False) -> None:
     raise typer.Exit(1 if faults else 0)
 
 
-def _run(spec: Any, quiet: bool) -> tuple[Plan, Summary]:
+def _run(spec: JobSpec, *, quiet: bool) -> tuple[Plan, Summary]:
     from jobs.progress import Progress
     from jobs.run import execute
     from jobs.rundir import prepare
@@ -327,9 +347,7 @@ def _print_summary(summary: Summary) -> None:
     from jobs.progress import clock
     from jobs.query import STAGES, ask, open_run
     from jobs.query import STATUS as BY_STATUS
-    from pipeline.storage import StoreOptions
 
-    del StoreOptions
     connection = open_run(summary.run)
     _print_table("Photographs", ask(connection, BY_STATUS))
     _print_table("Stages", ask(connection, STAGES))

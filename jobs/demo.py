@@ -84,9 +84,13 @@ def _grain(image: Print, rng: np.random.Generator, sigma: float) -> Print:
 def _scratches(image: Print, rng: np.random.Generator, count: int) -> Print:
     size = image.shape[0]
     for _ in range(count):
-        points = np.cumsum(np.vstack([[rng.uniform(0.1, 0.9) * size, 0], np.c_[rng.normal(0, 2, 24), np.full(24, size / 22)]]), 0)
+        points = np.cumsum(
+            np.vstack([[rng.uniform(0.1, 0.9) * size, 0], np.c_[rng.normal(0, 2, 24), np.full(24, size / 22)]]), 0
+        )
         canvas = np.zeros(image.shape[:2], np.uint8)
-        cv2.polylines(canvas, [np.rint(points * 16).astype(np.int32)], False, 255, 1, cv2.LINE_AA, 4)
+        cv2.polylines(
+            canvas, [np.rint(points * 16).astype(np.int32)], isClosed=False, color=255, lineType=cv2.LINE_AA, shift=4
+        )
         image = _lighten(image, canvas)
     return image
 

@@ -54,7 +54,9 @@ def freeze(spec: JobSpec) -> Listing:
     listing = Listing()
     seen: Counter[str] = Counter()
     try:
-        entries = _manifest_entries(store, spec) if spec.collection.is_manifest else _folder_entries(store, spec, listing)
+        entries = (
+            _manifest_entries(store, spec) if spec.collection.is_manifest else _folder_entries(store, spec, listing)
+        )
         for entry, description in entries:
             listing.rows.append(_row(spec.collection.name, len(listing.rows), entry, description, seen))
     except OSError as error:
@@ -65,16 +67,17 @@ def freeze(spec: JobSpec) -> Listing:
     return listing
 
 
-def _row(
-    collection: str, number: int, entry: Entry, description: str | None, seen: Counter[str]
-) -> dict[str, Any]:
+def _row(collection: str, number: int, entry: Entry, description: str | None, seen: Counter[str]) -> dict[str, Any]:
     occurrence = seen[entry.key]
     seen[entry.key] += 1
     reason, detail = None, None
     if entry.fault is not None:
         reason, detail = str(Reason.SOURCE_UNREADABLE), entry.fault
     elif occurrence:
-        reason, detail = str(Reason.DUPLICATE), f"the source is named {occurrence + 1} times; its first entry is restored"
+        reason, detail = (
+            str(Reason.DUPLICATE),
+            f"the source is named {occurrence + 1} times; its first entry is restored",
+        )
     return {
         "item_no": number,
         "item_id": item_id(collection, entry.key, occurrence),
@@ -165,7 +168,9 @@ def write(store: Store, run: str, listing: Listing) -> None:
     """Freeze a listing into the run's folder."""
     for number, start in enumerate(range(0, len(listing.rows), PART_ROWS)):
         target = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(listing.rows[start : start + PART_ROWS], MANIFEST), target, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pylist(listing.rows[start : start + PART_ROWS], MANIFEST), target, compression="zstd"
+        )
         store.put(join(run, "manifest", f"part-{number:06d}.parquet"), target.getvalue())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -35,11 +36,13 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
-    def watch(self, counts: dict[str, StageCount], total: int) -> None:
+    def watch(self, counts: Mapping[str, StageCount], total: int) -> None:
         """counts: per stage, since this run was started."""
         if self._live is not None:
             self._live.update(self._table(counts, total), refresh=True)
@@ -48,7 +51,7 @@ class Progress:
             for row in self._rows(counts, total):
                 self.console.print("  ".join(row), highlight=False)
 
-    def _rows(self, counts: dict[str, StageCount], total: int) -> list[tuple[str, str, str, str, str]]:
+    def _rows(self, counts: Mapping[str, StageCount], total: int) -> list[tuple[str, str, str, str, str]]:
         elapsed = max(time.monotonic() - self.started, 1e-9)
         rows = []
         for stage in self.stages:
@@ -56,10 +59,12 @@ class Progress:
             done, failed = (count.done, count.failed) if count is not None else (0, 0)
             rate = done / elapsed
             left = "-" if not done else clock((total - done) / rate)
-            rows.append((f"{stage:<8}", f"{done}/{total} done", f"{failed} failed", f"{rate * 60:.1f}/min", f"{left} left"))
+            rows.append(
+                (f"{stage:<8}", f"{done}/{total} done", f"{failed} failed", f"{rate * 60:.1f}/min", f"{left} left")
+            )
         return rows
 
-    def _table(self, counts: dict[str, StageCount], total: int) -> Table:
+    def _table(self, counts: Mapping[str, StageCount], total: int) -> Table:
         table = Table(box=None, show_header=False, padding=(0, 2))
         for row in self._rows(counts, total):
             table.add_row(*row)

@@ -8,6 +8,7 @@ import pyarrow as pa
 from jobs import manifest, rundir
 from pipeline import provenance
 from pipeline.errors import SpecError
+from pipeline.record import MANIFEST
 from pipeline.storage import Store, StoreOptions, canonical
 
 VIEWS = {
@@ -39,7 +40,7 @@ def open_run(run: str, endpoint: str | None = None) -> duckdb.DuckDBPyConnection
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     connection.register("photographs", provenance.live(store, place))
     parts = list(manifest.parts(store, place))
-    connection.register("manifest", pa.concat_tables(parts) if parts else manifest.MANIFEST.empty_table())
+    connection.register("manifest", pa.concat_tables(parts) if parts else MANIFEST.empty_table())
     for name, query in VIEWS.items():
         connection.execute(f"CREATE VIEW {name} AS {query}")
     return connection

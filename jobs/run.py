@@ -165,5 +165,3 @@ def describe(summary: Summary) -> dict[str, Any]:
         "seconds": round(summary.seconds, 1),
         "exit_code": summary.exit_code,
     }
-
-

@@ -19,8 +19,22 @@ from pipeline.models.store import ModelStore
 from pipeline.recipe import Recipe
 from pipeline.storage import Store, join
 
-_PACKAGES = ("albumen", "ray", "torch", "torchvision", "gfpgan", "realesrgan", "facexlib", "basicsr", "numpy",
-             "opencv-python-headless", "pillow", "tifffile", "imagecodecs", "pyarrow")
+_PACKAGES = (
+    "albumen",
+    "ray",
+    "torch",
+    "torchvision",
+    "gfpgan",
+    "realesrgan",
+    "facexlib",
+    "basicsr",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "tifffile",
+    "imagecodecs",
+    "pyarrow",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +198,9 @@ def _check_empty(store: Store, run: str) -> None:
         entry = next(iter(store.list_if_there(join(run, name))), None)
         # A plan that was killed leaves manifest parts without run.json; they are written again.
         if entry is not None and name != "manifest":
-            raise JobError(f"{run} is not empty and no run of Albumen: {entry.uri} is there; choose another [output] uri")
+            raise JobError(
+                f"{run} is not empty and no run of Albumen: {entry.uri} is there; choose another [output] uri"
+            )
 
 
 def _describe(plan: Plan) -> dict[str, Any]:

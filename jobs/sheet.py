@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import provenance
@@ -41,12 +42,14 @@ def _thumbnail(data: bytes) -> Image.Image:
     height, width = pixels.shape[:2]
     factor = _SIDE / max(height, width)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    small = cv2.resize(_eight_bit(pixels), (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=method)
+    small = cv2.resize(
+        _eight_bit(pixels), (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=method
+    )
     return Image.fromarray(small).convert("RGB")
 
 
-def _eight_bit(pixels: Pixels) -> Pixels:
-    eight = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+def _eight_bit(pixels: Pixels) -> NDArray[np.uint8]:
+    eight = (pixels if pixels.dtype == np.uint8 else pixels >> 8).astype(np.uint8)
     return eight if eight.shape[2] == 3 else np.repeat(eight, 3, axis=2)
 
 

@@ -213,7 +213,9 @@ def _place_faults(spec: JobSpec) -> list[str]:
     if contains(source, output):
         faults.append(f"output.uri: {output} lies inside the source {source}; originals are never written to")
     elif contains(output, source):
-        faults.append(f"collection.source: {source} lies inside the output {output}; choose an output folder of its own")
+        faults.append(
+            f"collection.source: {source} lies inside the output {output}; choose an output folder of its own"
+        )
     taken = {card.id for card in CARDS}
     faults += [f"models.local: {m.id!r} is a name of the catalogue" for m in spec.models.local if m.id in taken]
     return faults

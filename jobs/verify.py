@@ -57,9 +57,7 @@ def _counts(store: Store, run: str, known: dict[str, Any]) -> Iterator[Fault]:
     parts = [part.select(["item_no", "item_id"]) for part in manifest.parts(store, run)]
     planned = pa.concat_tables(parts) if parts else pa.table({"item_no": pa.array([], pa.int64()), "item_id": []})
     if planned.num_rows != known["photographs"]:
-        yield Fault(
-            "manifest", join(run, "manifest"), f"{planned.num_rows} rows; run.json says {known['photographs']}"
-        )
+        yield Fault("manifest", join(run, "manifest"), f"{planned.num_rows} rows; run.json says {known['photographs']}")
     committed = provenance.committed_numbers(store, run)
     numbers = planned["item_no"].to_numpy()
     for item in planned.filter(pa.array(~np.isin(numbers, committed)))["item_id"].to_pylist():
@@ -99,7 +97,9 @@ def _chain(row: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("chain", row["item_id"], "the first event does not start from the source file")
     for before, event in pairwise(events):
         if event["input_sha256"] != before["output_sha256"]:
-            yield Fault("chain", row["item_id"], f"{event['stage']} was given other pixels than {before['stage']} let go")
+            yield Fault(
+                "chain", row["item_id"], f"{event['stage']} was given other pixels than {before['stage']} let go"
+            )
     if row["status"] == "restored" and (not events or events[-1]["output_sha256"] != row["output_sha256"]):
         yield Fault("chain", row["item_id"], "the last event does not lead to the delivered file")
 

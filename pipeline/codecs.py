@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Exif
 
@@ -20,7 +22,22 @@ from pipeline.photograph import Container, Photograph, Pixels
 
 SUFFIXES: Mapping[str, str] = MappingProxyType({"tiff": ".tif", "png": ".png", "jpeg": ".jpg"})
 READABLE = frozenset(
-    {".tif", ".tiff", ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".jp2", ".heic", ".avif", ".dng"}
+    {
+        ".tif",
+        ".tiff",
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".jp2",
+        ".heic",
+        ".avif",
+        ".dng",
+    }
 )
 _ORIENTATION = 0x0112
 _XMP_TIFF_TAG = 700
@@ -61,7 +78,13 @@ def _decode_pillow(data: bytes, item_id: str, max_pixels: int) -> Photograph:
 def _check_tiff(data: bytes) -> None:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
-        if page.photometric is not None and page.photometric.name in ("SEPARATED", "CIELAB", "ICCLAB", "CFA", "LINEAR_RAW"):
+        if page.photometric is not None and page.photometric.name in (
+            "SEPARATED",
+            "CIELAB",
+            "ICCLAB",
+            "CFA",
+            "LINEAR_RAW",
+        ):
             raise ItemError(Reason.UNSUPPORTED, f"TIFF with {page.photometric.name} samples")
 
 
@@ -89,12 +112,12 @@ def _samples(image: Image.Image, data: bytes) -> Pixels:
     return _three_axes(np.array(image))
 
 
-def _three_axes(samples: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Pixels:
+def _three_axes(samples: NDArray[Any]) -> Pixels:
     if samples.ndim == 2:
         samples = samples[..., None]
     if samples.ndim != 3 or samples.shape[2] > 4 or samples.dtype.name not in ("uint8", "uint16"):
         raise ItemError(Reason.UNSUPPORTED, f"samples of shape {samples.shape} and type {samples.dtype}")
-    return samples  # type: ignore[return-value]
+    return samples
 
 
 def _orient(samples: Pixels, orientation: int) -> Pixels:
@@ -174,8 +197,7 @@ def _encode_tiff(photograph: Photograph, _quality: int) -> bytes:
 def _encode_png(photograph: Photograph, _quality: int) -> bytes:
     samples = _joined(photograph)
     plain = samples if samples.shape[2] > 1 else samples[..., 0]
-    data: bytes = imagecodecs.png_encode(np.ascontiguousarray(plain), level=6)
-    return _add_png_chunks(data, photograph.container)
+    return _add_png_chunks(bytes(imagecodecs.png_encode(np.ascontiguousarray(plain), level=6)), photograph.container)
 
 
 def _add_png_chunks(data: bytes, container: Container) -> bytes:
@@ -202,7 +224,7 @@ def _encode_jpeg(photograph: Photograph, quality: int) -> bytes:
         raise ItemError(Reason.UNSUPPORTED, f"JPEG cannot hold {kind}; choose [output] format tiff or png")
     container, pixels = photograph.container, photograph.pixels
     image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
-    options: dict[str, object] = {"quality": quality, "subsampling": 0, "optimize": True}
+    options: dict[str, Any] = {"quality": quality, "subsampling": 0, "optimize": True}
     if container.icc is not None:
         options["icc_profile"] = container.icc
     if container.exif is not None:
@@ -212,7 +234,7 @@ def _encode_jpeg(photograph: Photograph, quality: int) -> bytes:
     if container.dpi is not None:
         options["dpi"] = tuple(round(d) for d in container.dpi)
     target = io.BytesIO()
-    image.save(target, "JPEG", **options)  # type: ignore[arg-type]
+    image.save(target, "JPEG", **options)
     return target.getvalue()
 
 
@@ -230,5 +252,3 @@ def _quiet_pillow() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-

@@ -54,7 +54,9 @@ def find_damage(grey: Plane, settings: DetectorSettings) -> tuple[Mask, bool]:
 def _candidates(response: Plane, ground: Plane, size: int, floor: float, settings: DetectorSettings) -> Mask:
     """response: how far each pixel stands out of the ground. Hysteresis: strong pixels seed, weaker neighbours join."""
     around = cv2.blur(response, (size * 9, size * 9))
-    relief = cv2.morphologyEx(ground, cv2.MORPH_GRADIENT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * size + 1,) * 2))
+    relief = cv2.morphologyEx(
+        ground, cv2.MORPH_GRADIENT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * size + 1,) * 2)
+    )
     threshold = np.maximum(np.maximum(settings.texture * around, settings.ground * relief), floor)
     weak = (response > np.maximum(threshold * 0.5, floor * 0.5)).astype(np.uint8)
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(weak, connectivity=8)

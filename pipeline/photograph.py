@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+# 8 or 16 bits; Photograph checks which.
+Pixels = NDArray[np.unsignedinteger[Any]]
 Mask = NDArray[np.bool_]
 
 DEPTHS = ("uint8", "uint16")
@@ -136,7 +138,7 @@ def pixel_digest(photograph: Photograph) -> str:
     for plane in (photograph.pixels, photograph.alpha):
         if plane is not None:
             digest.update(f"{plane.shape}{plane.dtype.name}".encode())
-            digest.update(memoryview(np.ascontiguousarray(plane)).cast("B"))
+            digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()
 
 
@@ -158,7 +160,7 @@ def luma(pixels: Pixels) -> NDArray[np.float32]:
     return grey
 
 
-def to_depth(unit: NDArray[np.float32], dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Pixels:
+def to_depth(unit: NDArray[np.float32], dtype: np.dtype[Any]) -> Pixels:
     """Float samples in 0..1 to full-range integers, rounded to nearest and clipped. Contiguous."""
     peak = np.float32(np.iinfo(dtype).max)
     scaled = np.clip(unit, 0.0, 1.0) * peak

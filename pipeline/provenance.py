@@ -50,7 +50,8 @@ def folder(run: str) -> str:
 
 def commit(store: Store, run: str, stamp: Stamp, records: Sequence[Record]) -> None:
     """Write the rows of photographs that have come to their end. Raises OSError as the store does."""
-    assert records and all(record.status is not Status.PENDING for record in records)
+    assert records
+    assert all(record.status is not Status.PENDING for record in records)
     now = datetime.now(UTC)
     rows: list[dict[str, Any]] = [
         kept_row(record)

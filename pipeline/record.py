@@ -74,9 +74,7 @@ class Record:
 
     def ended(self, error: ItemError) -> Record:
         """The record of a photograph that goes no further."""
-        return replace(
-            self, status=error.reason.status, reason=str(error.reason), detail=error.detail, photograph=None
-        )
+        return replace(self, status=error.reason.status, reason=str(error.reason), detail=error.detail, photograph=None)
 
 
 _MODEL = pa.struct([("id", pa.string()), ("sha256", pa.string()), ("licence", pa.string())])
@@ -97,7 +95,7 @@ _EVENT = pa.struct(
         ("findings", pa.string()),
     ]
 )
-_NOT_NUMBERS = {"tone": pa.string(), "face_count": pa.int32()}
+_NOT_NUMBERS: dict[str, Any] = {"tone": pa.string(), "face_count": pa.int32()}
 _ANALYSIS = pa.struct([(f.name, _NOT_NUMBERS.get(f.name, pa.float64())) for f in fields(Analysis)])
 _FACE = pa.struct(
     [
@@ -153,11 +151,9 @@ _PAYLOAD = [
 ROW = pa.schema([*KEPT, *(pa.field(name, kind) for name, kind in _PAYLOAD)])
 
 
-MANIFEST = pa.schema(
-    [*(KEPT.field(name) for name in ("item_no", "item_id", "source_uri", "source_bytes", "source_etag", "description"))]
-    # A fault found while listing: the photograph is refused without being read.
-    + [KEPT.field("reason"), KEPT.field("detail")]
-)
+# A reason in the manifest is a fault found while listing: the photograph is refused without being read.
+_PLANNED = ("item_no", "item_id", "source_uri", "source_bytes", "source_etag", "description", "reason", "detail")
+MANIFEST = pa.schema([KEPT.field(name) for name in _PLANNED])
 
 
 def from_manifest(table: pa.Table) -> list[Record]:
@@ -219,7 +215,7 @@ def _binary(array: np.ndarray[Any, Any]) -> pa.Array:
 
 def unpack(table: pa.Table) -> list[Record]:
     """The records of a table of ROW. Pixels are read-only views of the table's memory."""
-    payload = set(name for name, _ in _PAYLOAD)
+    payload = {name for name, _ in _PAYLOAD}
     light = table.drop_columns([name for name in payload if name in table.column_names]).to_pylist()
     return [_unpack_one(row, table.slice(i, 1)) for i, row in enumerate(light)]
 

@@ -174,7 +174,7 @@ def restore(
     tally = ray.remote(num_cpus=0)(Tally).remote()
     data = ray.data.from_arrow(list(pending))
     for pool in pools:
-        data = _with_pool(data, work, pool, tally, alone)
+        data = _with_pool(data, work, pool, tally, alone=alone)
     with _watching(tally, watch):
         try:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -187,7 +187,7 @@ def restore(
     return lost.texts
 
 
-def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, alone: bool) -> ray.data.Dataset:
+def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, *, alone: bool) -> ray.data.Dataset:
     return data.map_batches(
         StageActor,
         batch_size=1,

@@ -195,8 +195,8 @@ class Store:
                 if not path.exists():
                     return f"{root} is not there"
                 return None if path.is_dir() else f"{root} is no folder"
-            filesystem, path = self.filesystem(root)
-            bucket = path.split("/", 1)[0]
+            filesystem, key = self.filesystem(root)
+            bucket = key.split("/", 1)[0]
             with os_errors():
                 if not filesystem.exists(bucket):
                     return f"{root}: there is no bucket {bucket!r}, or these credentials may not see it"

@@ -18,7 +18,17 @@ from pipeline.record import Event, Record
 from pipeline.stage import Device, Outcome, Parameters, Stage, Step
 
 # What a library may raise on one photograph that nobody foresaw. It becomes that photograph's row; the others go on.
-FAULTS = (ArithmeticError, AssertionError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError, cv2.error)
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    cv2.error,
+)
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
 
 
@@ -72,9 +82,7 @@ def run_stage(
     return result
 
 
-def _finish(
-    record: Record, before: Photograph, answer: Step | ItemError, event: Event, models: ModelStore
-) -> Record:
+def _finish(record: Record, before: Photograph, answer: Step | ItemError, event: Event, models: ModelStore) -> Record:
     if isinstance(answer, ItemError):
         event = replace(event, outcome=str(answer.reason.status), reason=str(answer.reason))
         return replace(record.ended(answer), events=(*record.events, event))
@@ -90,9 +98,7 @@ def _finish(
         precision=answer.precision,
         findings=_json(dict(answer.findings)),
     )
-    return replace(
-        record, photograph=after, analysis=after.analysis, faces=after.faces, events=(*record.events, event)
-    )
+    return replace(record, photograph=after, analysis=after.analysis, faces=after.faces, events=(*record.events, event))
 
 
 def _answers(stage: Stage, photographs: Sequence[Photograph]) -> list[Step | ItemError]:

@@ -21,7 +21,13 @@ from pipeline.stage import Device
 PATCH = 512
 # Eyes, nose and mouth corners of an aligned FFHQ face of 512 x 512, as facexlib aligns them.
 TEMPLATE = np.array(
-    [[192.98138, 239.94708], [318.90277, 240.1936], [256.63416, 314.01935], [201.26117, 371.41043], [313.08905, 371.15118]]
+    [
+        [192.98138, 239.94708],
+        [318.90277, 240.1936],
+        [256.63416, 314.01935],
+        [201.26117, 371.41043],
+        [313.08905, 371.15118],
+    ]
 )
 # What lies outside the scan, RGB 0..1: the grey that the restorers were trained with.
 _OUTSIDE = (132 / 255, 133 / 255, 135 / 255)
@@ -161,5 +167,4 @@ def align(pixels: Pixels, face: Face) -> tuple[NDArray[np.float32], NDArray[np.f
 def as_patch(unit: NDArray[np.float32]) -> NDArray[np.uint16]:
     """A restored face as it travels: 16 bits, whatever the photograph's depth."""
     patch = to_depth(unit, np.dtype(np.uint16))
-    assert patch.dtype == np.uint16
-    return patch  # type: ignore[return-value]
+    return patch.astype(np.uint16, copy=False)

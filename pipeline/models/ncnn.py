@@ -48,9 +48,7 @@ def read_convolutions(graph: Path, weights: Path) -> list[Convolution]:
     return found
 
 
-def _read_one(
-    name: str, attributes: dict[int, int], data: bytes, position: int, path: Path
-) -> tuple[Convolution, int]:
+def _read_one(name: str, attributes: dict[int, int], data: bytes, position: int, path: Path) -> tuple[Convolution, int]:
     outputs, kernel, count = attributes[0], attributes[1], attributes[6]
     weights_end = position + 4 + 2 * count + (-2 * count) % 4
     end = weights_end + 4 * outputs

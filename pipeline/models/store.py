@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ class ModelSource:
 
     cache: str
     mirror: str | None = None
-    options: StoreOptions = StoreOptions()
+    options: StoreOptions = field(default_factory=StoreOptions)
     local: tuple[ModelCard, ...] = ()
 
 
@@ -58,7 +58,9 @@ class ModelStore:
             return self.cards[model_id]
         except KeyError:
             known = ", ".join(sorted(self.cards))
-            raise ModelError(f"there is no model {model_id!r} in the catalogue", hint=f"known models: {known}") from None
+            raise ModelError(
+                f"there is no model {model_id!r} in the catalogue", hint=f"known models: {known}"
+            ) from None
 
     def path(self, model_id: str) -> Path:
         """Where the file is, or would be."""

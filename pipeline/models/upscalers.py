@@ -23,16 +23,20 @@ def open_upscaler(models: ModelStore, model_id: str) -> torch.nn.Module:
     card = models.card(model_id)
     if card.architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"model {model_id} ({card.architecture}) is no upscaler; its architecture must be one of {known}")
+        raise ModelError(
+            f"model {model_id} ({card.architecture}) is no upscaler; its architecture must be one of {known}"
+        )
     compat.install()
     network = ARCHITECTURES[card.architecture](models, card)
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(requires_grad=False)
 
 
 def _rrdbnet(scale: int) -> torch.nn.Module:
     from basicsr.archs.rrdbnet_arch import RRDBNet
 
-    network: torch.nn.Module = RRDBNet(num_in_ch=3, num_out_ch=3, scale=scale, num_feat=64, num_block=23, num_grow_ch=32)
+    network: torch.nn.Module = RRDBNet(
+        num_in_ch=3, num_out_ch=3, scale=scale, num_feat=64, num_block=23, num_grow_ch=32
+    )
     return network
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ItemError
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Face, Photograph
+from pipeline.photograph import Face, Photograph, Pixels
 from pipeline.policy import Policy
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
@@ -63,13 +63,14 @@ def soft_square(size: int) -> NDArray[np.float32]:
     mask = np.zeros((size, size), np.float32)
     mask[2 * margin : -2 * margin, 2 * margin : -2 * margin] = 1.0
     side = (2 * margin - 1) | 1
-    blurred = cv2.GaussianBlur(mask, (side, side), size * _BLUR)
-    return blurred.astype(np.float32)
+    blurred: NDArray[np.float32] = cv2.GaussianBlur(mask, (side, side), size * _BLUR).astype(np.float32)
+    return blurred
 
 
-def lay_in(pixels: NDArray[np.uint8] | NDArray[np.uint16], face: Face, scale: int) -> None:
+def lay_in(pixels: Pixels, face: Face, scale: int) -> None:
     """Blend one patch into `pixels` (H x W x 1|3, changed in place), which are `scale` times the scan it came from."""
-    assert face.patch is not None and face.affine is not None
+    assert face.patch is not None
+    assert face.affine is not None
     inverse = cv2.invertAffineTransform(np.reshape(face.affine, (2, 3))) * scale
     # Pixel centres: x of the scan lies at scale * x + (scale - 1) / 2 of the larger image.
     inverse[:, 2] += (scale - 1) / 2

@@ -91,7 +91,9 @@ def inpaint(pixels: Pixels, mask: Mask, radius: float) -> Pixels:
         plane = cv2.inpaint(np.ascontiguousarray(pixels[..., 0]), wanted, radius, cv2.INPAINT_TELEA)
         filled = np.repeat(plane[..., None], pixels.shape[2], axis=2)
     else:
-        planes = [cv2.inpaint(np.ascontiguousarray(p), wanted, radius, cv2.INPAINT_TELEA) for p in np.moveaxis(pixels, 2, 0)]
+        planes = [
+            cv2.inpaint(np.ascontiguousarray(p), wanted, radius, cv2.INPAINT_TELEA) for p in np.moveaxis(pixels, 2, 0)
+        ]
         filled = np.stack(planes, axis=2)
     result = pixels.copy()
     result[mask] = filled[mask]
@@ -111,7 +113,9 @@ def denoise(pixels: Pixels, sigma: float, strength: float) -> tuple[Pixels, Mask
     neutral = is_neutral(pixels)
     source = np.ascontiguousarray(pixels[..., :1] if neutral else pixels)
     force = [float(0.8 * sigma * peak / 255)] * source.shape[2]
-    smooth = cv2.fastNlMeansDenoising(source, None, force, 5, 15, cv2.NORM_L1).reshape(source.shape)
+    smooth = cv2.fastNlMeansDenoising(
+        source, h=force, templateWindowSize=5, searchWindowSize=15, normType=cv2.NORM_L1
+    ).reshape(source.shape)
     mixed = np.rint(source + (smooth.astype(np.float32) - source) * np.float32(strength)).astype(pixels.dtype)
     result = pixels.copy()
     result[calm] = np.repeat(mixed, pixels.shape[2], axis=2)[calm] if neutral else mixed[calm]

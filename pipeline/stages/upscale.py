@@ -76,8 +76,8 @@ class Upscale:
         if grown > self.parameters.output_megapixels:
             return ItemError(
                 Reason.TOO_LARGE,
-                f"{photograph.width} x {photograph.height} pixels would grow to {grown:.0f} megapixels, over the limit of "
-                f"{self.parameters.output_megapixels:g} (recipe.upscale.output_megapixels)",
+                f"{photograph.width} x {photograph.height} pixels would grow to {grown:.0f} megapixels, over the limit "
+                f"of {self.parameters.output_megapixels:g} (recipe.upscale.output_megapixels)",
             )
         pixels = upscale(self.network, photograph.pixels, self.scale, self.tiling)
         alpha = photograph.alpha
@@ -112,9 +112,8 @@ def _number_format(precision: str, device: Device) -> torch.dtype:
     if device.kind == "cuda":
         return torch.float16
     # Without native bf16 instructions the CPU would emulate them, slower than fp32.
-    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    capability = torch.backends.cpu.get_cpu_capability()
-    return torch.bfloat16 if native and "AVX512" in capability else torch.float32
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return torch.bfloat16 if native else torch.float32
 
 
 class _Callable:
@@ -132,5 +131,3 @@ class _Callable:
             tensor = torch.from_numpy(tiles).to(self._device, self._kind, memory_format=torch.channels_last)
             answer: Array = self._module(tensor).float().cpu().numpy()
         return answer
-
-

@@ -1,0 +1,39 @@
+# Every target does its own set-up: a fresh machine needs Python 3.11 or 3.12 and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench lock clean
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "Albumen needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY) ## Restore a small real collection on this machine
+	$(BIN)/albumen demo
+
+test: check ## Style, types, import rules, then every test
+	$(BIN)/python -m pytest
+
+check: $(READY) ## Style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## Side by side with the reference package on this machine
+	$(BIN)/python -m tests.bench
+
+lock: $(READY) ## Resolve pyproject.toml anew; no index address goes into the lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
+		--override overrides.txt --no-header --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) albumen-demo
