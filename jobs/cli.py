@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -267,7 +266,7 @@ def models_list(as_json: AsJson = False) -> None:
     for card in CARDS:
         here = "in a package" if card.embedded else "yes"
         table.add_row(
-            card.id, card.task, f"{card.bytes / 1e6:.1f}", card.licence, here if store.installed(card.id) else ""
+            card.id, card.task, f"{(card.bytes or 0) / 1e6:.1f}", card.licence, here if store.installed(card.id) else ""
         )
     Console().print(table)
     _say(f"\nCache: {default_cache()}")
@@ -323,8 +322,12 @@ def _run(spec: JobSpec, *, quiet: bool) -> tuple[Plan, Summary]:
     if not quiet:
         _say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
-    with Progress(stages, quiet=quiet) as progress:
-        return planned, execute(planned, progress.watch)
+    try:
+        with Progress(stages, quiet=quiet) as progress:
+            return planned, execute(planned, progress.watch)
+    except KeyboardInterrupt:
+        _say("\nStopped. Run the same command again to go on.", err=True)
+        raise typer.Exit(130) from None
 
 
 def _write_sheet(run: str, path: Path) -> str | None:
@@ -378,17 +381,7 @@ def _say(text: str, *, err: bool = False) -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and a code, never in a traceback."""
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        typer.echo("\nStopped. Run the same command again to go on.", err=True)
-        code = 130
+        app()
     except JobError as error:
         typer.echo(f"albumen: {error}", err=True)
-        code = 2 if isinstance(error, SpecError) else 1
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(2 if isinstance(error, SpecError) else 1)

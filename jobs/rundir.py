@@ -126,7 +126,7 @@ def resolve_models(spec: JobSpec, recipe: Recipe) -> tuple[tuple[ModelUse, ...],
         except ModelError as error:
             errors.append(error)
         except OSError as error:
-            errors.append(ModelError(f"model {card.id}: the mirror cannot be asked: {error}"))
+            errors.append(ModelError(f"model {card.id}: cannot be looked for: {error}"))
         uses.append(ModelUse(card.id, need.required, installed, card.licence))
     return tuple(uses), errors
 

@@ -125,7 +125,7 @@ class JobSpec(_Section):
             ModelCard(
                 id=model.id,
                 file=Path(model.file).name,
-                bytes=0,
+                bytes=None,
                 sha256=model.sha256,
                 url=model.file,
                 licence=model.licence,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import cluster
@@ -103,6 +104,11 @@ def _client(address: str) -> JobSubmissionClient:
 def _clear_errors(address: str, job: str | None = None) -> Iterator[None]:
     try:
         yield
+    except AuthenticationError as error:
+        raise JobError(
+            f"the cluster at {address} does not accept this token: {_first(error)}",
+            hint="Put the cluster's token into RAY_AUTH_TOKEN, or into the file that RAY_AUTH_TOKEN_PATH names.",
+        ) from error
     except (ConnectionError, OSError) as error:
         raise JobError(f"no Ray cluster answers at {address}: {_first(error)}") from error
     except (RuntimeError, ValueError) as error:

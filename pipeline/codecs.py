@@ -54,7 +54,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
             raise ItemError(Reason.NOT_AN_IMAGE, "the bytes are in no image format that is known here") from error
         except (OSError, EOFError, SyntaxError, struct.error, zlib.error) as error:
             raise ItemError(Reason.TRUNCATED, f"the image data are broken or end too soon: {error}") from error
-        except (ValueError, KeyError, IndexError, OverflowError, imagecodecs.ImcdError) as error:
+        except (ValueError, LookupError, ArithmeticError, RuntimeError, tifffile.TiffFileError) as error:
             raise ItemError(Reason.TRUNCATED, f"the image data contradict themselves: {error}") from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -174,8 +175,11 @@ def restore(
     tally = ray.remote(num_cpus=0)(Tally).remote()
     data = ray.data.from_arrow(list(pending))
     for pool in pools:
-        data = _with_pool(data, work, pool, tally, alone=alone)
-    with _watching(tally, watch):
+        fitting = replace(pool, size=min(pool.size, len(pending)))
+        data = _with_pool(data, work, fitting, tally, alone=alone)
+    with _watching(tally, watch), warnings.catch_warnings():
+        # Advice on pool sizes and deprecations, for the people who write the graph and not for those who run it.
+        warnings.filterwarnings("ignore", module=r"ray\.")
         try:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
                 pass
@@ -188,18 +192,21 @@ def restore(
 
 
 def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, *, alone: bool) -> ray.data.Dataset:
-    return data.map_batches(
-        StageActor,
-        batch_size=1,
-        batch_format="pyarrow",
-        zero_copy_batch=True,
-        fn_constructor_kwargs={"work": work, "pool": pool, "tally": tally},
-        compute=ActorPoolStrategy(size=pool.size, max_tasks_in_flight_per_actor=1 if alone else 2),
-        num_cpus=pool.cpus,
-        num_gpus=pool.gpus or None,
-        udf_modifying_row_count=False,
-        ray_remote_args_fn=_actor_options,
-    )
+    with warnings.catch_warnings():
+        # `ray_remote_args_fn` is deprecated, and has no successor yet for max_restarts and max_task_retries.
+        warnings.simplefilter("ignore")
+        return data.map_batches(
+            StageActor,
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            fn_constructor_kwargs={"work": work, "pool": pool, "tally": tally},
+            compute=ActorPoolStrategy(size=pool.size, max_tasks_in_flight_per_actor=1 if alone else 2),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus or None,
+            udf_modifying_row_count=False,
+            ray_remote_args_fn=_actor_options,
+        )
 
 
 def _actor_options() -> dict[str, Any]:

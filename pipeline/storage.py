@@ -198,13 +198,24 @@ class Store:
             filesystem, key = self.filesystem(root)
             bucket = key.split("/", 1)[0]
             with os_errors():
-                if not filesystem.exists(bucket):
-                    return f"{root}: there is no bucket {bucket!r}, or these credentials may not see it"
+                _ask_for_one_name(filesystem, bucket)
+        except FileNotFoundError:
+            return f"{root}: there is no bucket {bucket!r}"
+        except PermissionError as error:
+            return f"{root}: these credentials may not list {bucket!r}: {error}"
         except StoreError as error:
             return str(error)
         except OSError as error:
             return f"{root}: {error}"
         return None
+
+
+def _ask_for_one_name(filesystem: Any, bucket: str) -> None:
+    """The cheapest question that fails for the right reason. s3fs's `exists` says no also when nobody answers."""
+    if "s3" in filesystem.protocol:
+        filesystem.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+    elif not filesystem.exists(bucket):
+        raise FileNotFoundError(bucket)
 
 
 def _check_size(size: int, limit: int, uri: str) -> None:

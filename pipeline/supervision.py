@@ -21,6 +21,7 @@ from pipeline.stage import Device, Outcome, Parameters, Stage, Step
 FAULTS = (
     ArithmeticError,
     AssertionError,
+    AttributeError,
     LookupError,
     MemoryError,
     OSError,

@@ -17,7 +17,7 @@ _ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 class ModelCard:
     """What has to be known of a model before its file is opened.
 
-    id: how recipes name it. file, bytes, sha256: the weights file as published. url: where it is published, or None
+    id: how recipes name it. file, bytes, sha256: the weights file as published; bytes is None for a job's own model. url: where it is published, or None
     for a model that comes with a package. licence: SPDX expression. architecture: the key of an adapter.
     scale: output pixels per input pixel along one side. half: fit for 16-bit floats.
     package: the Python package that ships `file`, for a model that needs no download.
@@ -25,7 +25,7 @@ class ModelCard:
 
     id: str
     file: str
-    bytes: int
+    bytes: int | None
     sha256: str
     url: str | None
     licence: str

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
 from pipeline.models.catalogue import CARDS, ModelCard, by_id
-from pipeline.storage import Store, StoreOptions, join, os_errors
+from pipeline.storage import Store, StoreOptions, is_local, join, local_path, os_errors
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,8 @@ class ModelStore:
             if spec is None or not spec.submodule_search_locations:
                 raise ModelError(f"model {model_id}: the package {card.package} is not installed")
             return Path(spec.submodule_search_locations[0]) / card.file
+        if card in self.source.local and card.url is not None and is_local(card.url):
+            return local_path(card.url)
         return Path(self.source.cache) / card.file
 
     def installed(self, model_id: str) -> bool:
@@ -121,9 +123,11 @@ class ModelStore:
     def _advice(self, card: ModelCard) -> str:
         if card.embedded:
             return f"It comes with the package {card.package}: install Albumen's requirements again."
+        if card in self.source.local:
+            return f"The job's own [[models.local]] says that it is {card.url}."
         return (
             f"Get it with: albumen models fetch {card.id}\n"
-            f"or, without network: put {card.file} ({card.bytes:,} bytes) into a folder or bucket and name that as "
+            f"or, without network: put {card.file} ({card.bytes or 0:,} bytes) into a folder or bucket and name that as "
             f"[models] mirror, or copy it to {self.source.cache}"
         )
 
@@ -158,10 +162,10 @@ def state_dict(weights: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
 
 
-def _download(store: Store, origin: str, part: Path, size: int, progress: Progress | None) -> None:
+def _download(store: Store, origin: str, part: Path, size: int | None, progress: Progress | None) -> None:
     """Go on where an earlier try stopped. A part that is already too long is started anew."""
     done = part.stat().st_size if part.exists() else 0
-    if done > size:
+    if size is not None and done > size:
         part.unlink()
         done = 0
     if done == size:
@@ -173,7 +177,7 @@ def _download(store: Store, origin: str, part: Path, size: int, progress: Progre
             target.write(chunk)
             done += len(chunk)
             if progress is not None:
-                progress(done, size)
+                progress(done, size or done)
         target.flush()
         os.fsync(target.fileno())
 

@@ -1,0 +1,112 @@
+"""A driver that is killed in the middle of its run, and the run that goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.verify import verify
+
+pytestmark = pytest.mark.cluster
+
+PHOTOGRAPHS = 6
+
+
+def start(job: Path, *options: str) -> subprocess.Popen[str]:
+    """`albumen run` with a Ray of its own, as a user starts it, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs", "run", str(job), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )
+
+
+def state(run: Path) -> dict[str, tuple[int, str]]:
+    """Modification time and digest of everything committed so far."""
+    files = [*run.glob("provenance/*.parquet"), *run.glob("images/*/*.png")]
+    return {p.name: (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+
+
+def test_a_killed_run_goes_on_and_does_nothing_twice(tmp_path: Path, photo: Callable[[int], bytes]) -> None:
+    scans, run = tmp_path / "scans", tmp_path / "run"
+    scans.mkdir()
+    for number in range(PHOTOGRAPHS):
+        (scans / f"{number}.png").write_bytes(photo(88 + number))
+    job = tmp_path / "job.toml"
+    job.write_text(
+        """
+        [collection]
+        name = "killed"
+        source = "scans"
+        [output]
+        uri = "run"
+        format = "png"
+        [cluster]
+        cpus = 2
+        """,
+        encoding="utf-8",
+    )
+    driver = start(job)
+    deadline = time.monotonic() + 240
+    while len(list(run.glob("provenance/*.parquet"))) < 2:
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline, "the run committed nothing in four minutes"
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    _wait_for_orphans(run)
+    committed = state(run)
+    commits = len(list(run.glob("provenance/*.parquet")))
+    assert 2 <= commits < PHOTOGRAPHS
+
+    again = start(job, "--json")
+    output, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    summary: dict[str, Any] = json.loads(output)
+    assert (summary["restored"], summary["worked_on"]) == (PHOTOGRAPHS, PHOTOGRAPHS - commits)
+    after = state(run)
+    by_commit = {p.name for p in run.glob("provenance/*.parquet")}
+    assert {name: after[name] for name in committed if name in by_commit} == {
+        name: seen for name, seen in committed.items() if name in by_commit
+    }
+    rows = [row for p in run.glob("provenance/*.parquet") for row in pq.read_table(p).to_pylist()]
+    assert sorted(row["item_no"] for row in rows) == list(range(PHOTOGRAPHS))
+    delivered = {Path(row["output_uri"]).name: row["output_sha256"] for row in rows}
+    assert {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in run.glob("images/*/*")} == delivered
+    # What was committed before the kill was not delivered again: neither its bytes nor its time has changed.
+    early = {Path(row["output_uri"]).name for row in rows if _commit_of(row, run) in committed}
+    assert len(early) == commits
+    assert all(after[name] == committed[name] for name in early)
+    assert verify(str(run), sources=True).faults == ()
+
+
+def _commit_of(row: dict[str, Any], run: Path) -> str:
+    name = hashlib.sha256(row["item_id"].encode()).hexdigest()[:32] + ".parquet"
+    assert (run / "provenance" / name).exists()
+    return name
+
+
+def _wait_for_orphans(run: Path) -> None:
+    """Workers outlive their driver by moments; what they still commit counts as committed."""
+    seen: dict[str, tuple[int, str]] = {}
+    for _ in range(60):
+        now = state(run)
+        if now == seen:
+            return
+        seen = now
+        time.sleep(3)
+    pytest.fail("workers of the killed driver still write")

@@ -1,0 +1,94 @@
+"""The same job from bucket to bucket, over S3's real protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import s3fs
+
+from jobs.query import STATUS, ask, open_run
+from jobs.run import execute
+from jobs.rundir import prepare
+from jobs.spec import check_places, parse_spec
+from jobs.verify import verify
+from pipeline.errors import SpecError
+from pipeline.storage import Store, StoreOptions
+
+
+@pytest.fixture
+def bucket(s3: str, request: pytest.FixtureRequest) -> str:
+    name = f"b{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
+    s3fs.S3FileSystem(endpoint_url=s3, use_listings_cache=False).mkdir(name)
+    return name
+
+
+def spec(bucket: str, tmp_path: Any, **collection: Any) -> Any:
+    return parse_spec(
+        {
+            "collection": {"name": "bucket", "source": f"s3://{bucket}/scans"} | collection,
+            "output": {"uri": f"s3://{bucket}/restored", "format": "png"},
+            "recipe": {"stages": ["analyse", "repair", "colour"]},
+        },
+        tmp_path,
+    )
+
+
+@pytest.mark.cluster
+def test_a_run_from_bucket_to_bucket_verifies_and_resumes(
+    bucket: str, photo: Callable[[int], bytes], ray_session: None, tmp_path: Any
+) -> None:
+    store = Store()
+    for number in range(3):
+        store.put(f"s3://{bucket}/scans/album {number}/été {number}.png", photo(40 + number))
+    store.put(f"s3://{bucket}/scans/broken.jpg", b"not a photograph")
+    plan = prepare(spec(bucket, tmp_path))
+    summary = execute(plan, lambda counts, total: None)
+    assert (summary.restored, summary.refused, summary.failed) == (3, 1, 0)
+    report = verify(plan.run, sources=True)
+    assert (report.outputs, report.sources, report.faults) == (3, 4, ())
+    assert ask(open_run(plan.run), STATUS).to_pylist() == [
+        {"status": "refused", "reason": "not-an-image", "photographs": 1},
+        {"status": "restored", "reason": "", "photographs": 3},
+    ]
+    # The secret that was used is in nothing that the run wrote.
+    for entry in store.list(plan.run):
+        assert b"test-secret" not in store.read(entry.uri)
+
+    # One commit is taken away: just that photograph is done again, and its name is the same.
+    commits = [entry.uri for entry in store.list(f"{plan.run}/provenance")]
+    assert len(commits) == 4
+    s3fs.S3FileSystem(use_listings_cache=False).rm(commits[0])
+    again = execute(prepare(plan.spec), lambda counts, total: None)
+    assert (again.worked_on, again.restored, again.refused) == (1, 3, 1)
+    assert [entry.uri for entry in store.list(f"{plan.run}/provenance")] == commits
+
+
+def test_a_missing_bucket_is_one_clear_fault_and_nothing_is_written(s3: str, tmp_path: Any) -> None:
+    faults = check_places(spec("no-such-bucket", tmp_path))
+    assert len(faults) == 2
+    assert "collection.source: s3://no-such-bucket/scans: there is no bucket 'no-such-bucket'" in faults[0]
+    with pytest.raises(SpecError, match="no bucket"):
+        prepare(spec("no-such-bucket", tmp_path))
+
+
+def test_the_spec_can_name_the_service(
+    s3: str, bucket: str, photo: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    store = Store(StoreOptions(endpoint=s3))
+    store.put(f"s3://{bucket}/scans/one.png", photo(32))
+    [entry] = store.list(f"s3://{bucket}/scans")
+    assert (entry.key, entry.size) == ("one.png", len(photo(32)))
+    assert entry.etag == hashlib.md5(photo(32), usedforsecurity=False).hexdigest()
+    named = spec(bucket, tmp_path, endpoint=s3)
+    named = named.model_copy(update={"output": named.output.model_copy(update={"endpoint": s3})})
+    assert check_places(named) == []
+
+
+def test_a_service_that_does_not_answer_is_a_clear_fault(s3: str, tmp_path: Any) -> None:
+    [source, *_] = check_places(spec("any", tmp_path, endpoint="http://127.0.0.1:9"))
+    assert source.startswith("collection.source: s3://any/scans: ")
+    assert "127.0.0.1:9" in source

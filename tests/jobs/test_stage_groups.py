@@ -1,0 +1,159 @@
+"""Which stages share a pool, how many actors they get, and what a run's end says. No Ray is started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.connect import Resources
+from jobs.run import Summary, describe, plan_pools, stage_groups, summarise
+from jobs.rundir import ModelUse, Plan, prepare
+from jobs.spec import JobSpec
+
+ALL = ["analyse", "repair", "faces", "upscale", "compose", "colour"]
+Planned = Callable[..., Plan]
+
+
+@pytest.fixture
+def planned(make_spec: Callable[..., JobSpec], scans: Path) -> Planned:
+    """A plan over the default stages, with the named models taken to be installed."""
+
+    def make(installed: set[str] | None = None, **sections: Any) -> Plan:
+        sections["recipe"] = {"stages": ALL} | sections.get("recipe", {})
+        plan = prepare(make_spec(**sections))
+        if installed is None:
+            return plan
+        models = [ModelUse(use.id, use.required, "0" * 64 if use.id in installed else None, "") for use in plan.models]
+        return replace(plan, models=tuple(models))
+
+    return make
+
+
+EMBEDDED = "realesrgan-x4plus-embedded"
+DETECTOR, RESTORER = "retinaface-resnet50", "gfpgan-v1.4"
+
+
+def test_without_downloads_only_the_upscaler_stands_alone(planned: Planned) -> None:
+    assert stage_groups(planned()) == (
+        (("ingest", "analyse", "repair", "faces"), False),
+        (("upscale",), True),
+        (("compose", "colour", "deliver"), False),
+    )
+
+
+def test_with_every_model_networks_never_share(planned: Planned) -> None:
+    assert stage_groups(planned({EMBEDDED, DETECTOR, RESTORER})) == (
+        (("ingest",), False),
+        (("analyse",), True),
+        (("repair",), False),
+        (("faces",), True),
+        (("upscale",), True),
+        (("compose", "colour", "deliver"), False),
+    )
+
+
+def test_a_stage_that_lacks_one_of_its_models_holds_none(planned: Planned) -> None:
+    assert stage_groups(planned({EMBEDDED, DETECTOR})) == (
+        (("ingest",), False),
+        (("analyse",), True),
+        (("repair", "faces"), False),
+        (("upscale",), True),
+        (("compose", "colour", "deliver"), False),
+    )
+
+
+def test_a_recipe_without_models_is_one_pool(planned: Planned) -> None:
+    plan = planned(recipe={"stages": ["analyse", "repair", "colour"], "analyse": {"detector": None}})
+    assert stage_groups(plan) == ((("ingest", "analyse", "repair", "colour", "deliver"), False),)
+
+
+def test_a_network_at_the_end_still_gets_a_pool_for_delivery(planned: Planned) -> None:
+    plan = planned(recipe={"stages": ["upscale"]})
+    assert stage_groups(plan) == ((("ingest",), False), (("upscale",), True), (("deliver",), False))
+
+
+def test_a_run_of_no_stage_reads_and_delivers(planned: Planned) -> None:
+    assert stage_groups(planned(recipe={"stages": []})) == ((("ingest", "deliver"), False),)
+
+
+@pytest.mark.parametrize("installed", [set(), {EMBEDDED}, {EMBEDDED, DETECTOR}, {EMBEDDED, DETECTOR, RESTORER}])
+def test_every_stage_is_in_one_pool_and_in_order(planned: Planned, installed: set[str]) -> None:
+    names = [name for group, _ in stage_groups(planned(installed)) for name in group]
+    assert names == ["ingest", *ALL, "deliver"]
+
+
+def test_pools_fit_a_small_machine(planned: Planned) -> None:
+    pools = plan_pools(planned(), Resources(cpus=4, gpus=0, nodes=1))
+    assert [pool.name for pool in pools] == ["ingest+analyse+repair+faces", "upscale", "compose+colour+deliver"]
+    assert [pool.size for pool in pools] == [1, 1, 1]
+    assert sum(pool.size * pool.cpus for pool in pools) <= 4
+    assert pools[1].threads == 4
+    assert all(pool.gpus == 0 for pool in pools)
+
+
+def test_a_card_goes_to_networks_only(planned: Planned) -> None:
+    pools = plan_pools(planned({EMBEDDED, DETECTOR, RESTORER}), Resources(cpus=16, gpus=1, nodes=1))
+    on_card = {pool.name: pool.gpus for pool in pools if pool.gpus}
+    assert list(on_card) == ["analyse", "faces", "upscale"]
+    assert on_card["upscale"] > on_card["faces"] > on_card["analyse"] > 0
+    assert sum(on_card.values()) <= 1
+
+
+@pytest.mark.parametrize("stage", ["ingest", "repair", "faces"])
+def test_a_size_may_name_any_stage_of_a_pool(planned: Planned, stage: str) -> None:
+    plan = planned(cluster={"pools": {stage: 3}})
+    pools = plan_pools(plan, Resources(cpus=8, gpus=0, nodes=1))
+    assert pools[0].size == 3
+    assert sum(pool.size * pool.cpus for pool in pools) <= 8
+
+
+def test_a_size_of_one_pool_leaves_the_others_alone(planned: Planned) -> None:
+    resources = Resources(cpus=8, gpus=0, nodes=1)
+    before = plan_pools(planned(), resources)
+    after = plan_pools(planned(cluster={"pools": {"deliver": 2}}), resources)
+    assert after[:2] == before[:2]
+    assert after[2].size == 2
+
+
+def test_a_run_at_its_end(finished: Plan) -> None:
+    summary = summarise(finished, worked_on=3, seconds=1.5)
+    assert summary == Summary(
+        run=finished.run,
+        run_id=finished.run_id,
+        photographs=4,
+        restored=2,
+        refused=1,
+        failed=1,
+        worked_on=3,
+        seconds=1.5,
+    )
+    assert (summary.missing, summary.exit_code) == (0, 3)
+
+
+def test_a_run_that_has_not_begun(planned: Planned) -> None:
+    summary = summarise(planned())
+    assert (summary.restored, summary.missing, summary.exit_code) == (0, 4, 3)
+
+
+def test_a_run_that_restored_everything_is_code_0(finished: Plan) -> None:
+    assert replace(summarise(finished), photographs=2, refused=0, failed=0).exit_code == 0
+
+
+def test_a_summary_as_plain_values(finished: Plan) -> None:
+    answer = json.loads(json.dumps(describe(summarise(finished, 4, 12.345))))
+    assert answer == {
+        "run": finished.run,
+        "run_id": finished.run_id,
+        "photographs": 4,
+        "restored": 2,
+        "refused": 1,
+        "failed": 1,
+        "worked_on": 4,
+        "seconds": 12.3,
+        "exit_code": 3,
+    }

@@ -1,0 +1,265 @@
+"""Verify: one fault of every kind, each found, all reported together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.rundir import Plan, prepare
+from jobs.spec import JobSpec
+from jobs.verify import Report, as_json, verify
+from pipeline import provenance
+from pipeline.errors import JobError, Status
+from pipeline.record import Event, Record
+from pipeline.storage import Store
+
+Change = Callable[..., None]
+
+
+def kinds(report: Report) -> list[str]:
+    return [fault.kind for fault in report.faults]
+
+
+def images(plan: Plan) -> list[Path]:
+    return sorted(Path(plan.run, "images").rglob("*.png"))
+
+
+def flip(path: Path, position: int = -20) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def change(finished: Plan) -> Change:
+    """Rewrites the provenance row of one photograph, as a hand that tampers with it would."""
+
+    def rewrite(number: int, alter: Callable[[dict[str, Any]], None]) -> None:
+        for path in Path(finished.run, "provenance").iterdir():
+            rows = pq.read_table(path).to_pylist()
+            for row in rows:
+                if row["item_no"] == number:
+                    alter(row)
+            pq.write_table(pa.Table.from_pylist(rows, provenance.PROVENANCE), path)
+
+    return rewrite
+
+
+def test_a_sound_run_has_no_fault(finished: Plan) -> None:
+    assert verify(finished.run) == Report(photographs=4, outputs=2, sources=0, faults=())
+
+
+def test_a_sound_run_has_no_fault_in_its_sources(finished: Plan) -> None:
+    assert verify(finished.run, sources=True) == Report(photographs=4, outputs=2, sources=4, faults=())
+
+
+def test_a_run_that_was_moved_still_verifies(finished: Plan, tmp_path: Path) -> None:
+    shutil.move(finished.run, tmp_path / "elsewhere")
+    assert verify(str(tmp_path / "elsewhere"), sources=True).faults == ()
+
+
+def test_a_relative_name_of_a_run(finished: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(finished.run).parent)
+    assert verify("run").faults == ()
+
+
+def test_verify_writes_nothing(finished: Plan) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path(finished.run).rglob("*")}
+    verify(finished.run, sources=True)
+    assert {path: path.stat().st_mtime_ns for path in Path(finished.run).rglob("*")} == before
+
+
+def test_a_photograph_without_a_row_is_missing(finished: Plan) -> None:
+    (lone,) = [p for p in Path(finished.run, "provenance").iterdir() if pq.read_metadata(p).num_rows == 1]
+    name = pq.read_table(lone)["item_id"][0].as_py()
+    lone.unlink()
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("missing", name)
+
+
+def test_a_run_that_only_was_planned_misses_everything(make_spec: Callable[..., JobSpec], scans: Path) -> None:
+    report = verify(prepare(make_spec()).run)
+    assert kinds(report) == ["missing"] * 4
+    assert (report.photographs, report.outputs) == (4, 0)
+
+
+def test_a_row_without_a_photograph_is_unknown(finished: Plan) -> None:
+    stranger = Record(17, "f" * 32, "/x.png", status=Status.REFUSED, reason="truncated", detail="half")
+    provenance.commit(Store(), finished.run, finished.stamp(), [stranger])
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("unknown", "17")
+
+
+def test_an_output_that_is_gone_is_lost(finished: Plan) -> None:
+    gone = images(finished)[0]
+    gone.unlink()
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("lost", str(gone))
+    assert ".png is not there" in fault.message
+
+
+def test_one_flipped_bit_in_an_output_is_found(finished: Plan) -> None:
+    hit = images(finished)[1]
+    flip(hit)
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("altered", str(hit))
+
+
+def test_outputs_that_changed_places_are_both_found(finished: Plan) -> None:
+    one, two = images(finished)
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    assert kinds(verify(finished.run)) == ["altered", "altered"]
+
+
+def test_an_output_that_is_a_folder_is_unreadable(finished: Plan) -> None:
+    hit = images(finished)[0]
+    hit.unlink()
+    hit.mkdir()
+    assert kinds(verify(finished.run)) == ["unreadable"]
+
+
+@pytest.mark.parametrize("name", ["zz/stranger.png", "notes.txt"])
+def test_a_file_that_nothing_explains(finished: Plan, name: str) -> None:
+    stranger = Path(finished.run, "images", name)
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_bytes(b"x")
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("unexplained", str(stranger))
+
+
+def test_an_output_of_a_refused_photograph_is_unexplained(finished: Plan, change: Change) -> None:
+    change(0, lambda row: row.update(status="refused", reason="truncated"))
+    (fault,) = verify(finished.run).faults
+    assert fault.kind == "unexplained"
+
+
+def test_a_manifest_that_lost_a_row(finished: Plan) -> None:
+    (part,) = Path(finished.run, "manifest").iterdir()
+    pq.write_table(pq.read_table(part).slice(0, 3), part)
+    report = verify(finished.run)
+    assert kinds(report) == ["manifest", "unknown"]
+    assert report.faults[0].message == "3 rows; run.json says 4"
+
+
+def test_a_manifest_that_is_gone(finished: Plan) -> None:
+    shutil.rmtree(Path(finished.run, "manifest"))
+    assert kinds(verify(finished.run)) == ["manifest", "unknown", "unknown", "unknown", "unknown"]
+
+
+def test_a_run_json_that_says_another_number(finished: Plan) -> None:
+    path = Path(finished.run, "run.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"photographs": 5}))
+    assert kinds(verify(finished.run)) == ["manifest"]
+
+
+def test_a_chain_that_does_not_start_from_the_source(finished: Plan, change: Change) -> None:
+    change(0, lambda row: row["events"][0].update(input_sha256="0" * 64))
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.message) == ("chain", "the first event does not start from the source file")
+
+
+def test_a_chain_that_is_broken_inside(finished: Plan, change: Change) -> None:
+    change(1, lambda row: row["events"][2].update(input_sha256="0" * 64))
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.message) == ("chain", "colour was given other pixels than repair let go")
+
+
+def test_a_chain_that_lost_an_event(finished: Plan, change: Change) -> None:
+    change(1, lambda row: row["events"].pop(1))
+    (fault,) = verify(finished.run).faults
+    assert fault.message == "colour was given other pixels than ingest let go"
+
+
+@pytest.mark.parametrize("alter", [lambda row: row["events"].pop(), lambda row: row["events"].clear()])
+def test_a_chain_that_does_not_reach_the_output(
+    finished: Plan, change: Change, alter: Callable[[dict[str, Any]], None]
+) -> None:
+    change(0, alter)
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.message) == ("chain", "the last event does not lead to the delivered file")
+
+
+def test_a_changed_source_is_found_when_asked_for(finished: Plan, scans: Path) -> None:
+    flip(scans / "c.png")
+    assert verify(finished.run).faults == ()
+    (fault,) = verify(finished.run, sources=True).faults
+    assert (fault.kind, fault.place) == ("source", str(scans / "c.png"))
+    assert "has changed since" in fault.message
+
+
+def test_a_missing_source_is_found_when_asked_for(finished: Plan, scans: Path) -> None:
+    (scans / "a.png").unlink()
+    (fault,) = verify(finished.run, sources=True).faults
+    assert (fault.kind, fault.place) == ("source", str(scans / "a.png"))
+    assert "cannot be read" in fault.message
+
+
+def test_every_fault_is_reported_at_once(finished: Plan, change: Change, scans: Path) -> None:
+    change(1, lambda row: row["events"][1].update(output_sha256="0" * 64))
+    flip(scans / "d.png")
+    one, two = images(finished)
+    one.unlink()
+    flip(two)
+    Path(finished.run, "images", "stranger.tif").touch()
+    stranger = Record(17, "f" * 32, "/x.png", status=Status.REFUSED, reason="truncated")
+    provenance.commit(Store(), finished.run, finished.stamp(), [stranger])
+    found = kinds(verify(finished.run, sources=True))
+    assert sorted(found) == ["altered", "chain", "lost", "source", "unexplained", "unknown"]
+
+
+def test_a_photograph_committed_twice_is_no_fault(finished: Plan) -> None:
+    known = provenance.live(Store(), finished.run).to_pylist()[3]
+    facts = {name: known[name] for name in ("item_no", "item_id", "source_uri", "source_sha256", "reason", "detail")}
+    again = Record(**facts, status=Status.FAILED, events=tuple(Event(**event) for event in known["events"]))
+    other = replace(again, item_no=2, item_id=provenance.live(Store(), finished.run)["item_id"][2].as_py())
+    provenance.commit(Store(), finished.run, finished.stamp(), [again, other])
+    assert len(list(Path(finished.run, "provenance").iterdir())) == 3
+    assert verify(finished.run).faults == ()
+
+
+@pytest.mark.xfail(strict=True, reason="a damaged Parquet file of the record ends verify with an Arrow error")
+@pytest.mark.parametrize("folder", ["provenance", "manifest"])
+def test_a_damaged_record_is_reported(finished: Plan, folder: str) -> None:
+    path = next(Path(finished.run, folder).iterdir())
+    path.write_bytes(path.read_bytes()[:-5])
+    try:
+        found = [fault.place for fault in verify(finished.run).faults]
+    except JobError as error:
+        found = list(error.faults)
+    assert any(path.name in text for text in found)
+
+
+@pytest.mark.xfail(strict=True, reason="verify compares item numbers only: other ids and sources in the manifest pass")
+def test_a_manifest_whose_rows_were_exchanged_is_found(finished: Plan) -> None:
+    (part,) = Path(finished.run, "manifest").iterdir()
+    rows = pq.read_table(part).to_pylist()
+    rows[0]["item_id"], rows[0]["source_uri"] = "0" * 32, "/somewhere/else.png"
+    pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(part)), part)
+    assert verify(finished.run).faults != ()
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="is no run of Albumen"):
+        verify(str(tmp_path))
+
+
+def test_the_report_as_json(finished: Plan) -> None:
+    flip(images(finished)[0])
+    report = verify(finished.run)
+    (fault,) = report.faults
+    assert json.loads(as_json(report)) == {
+        "photographs": 4,
+        "outputs": 2,
+        "sources": 0,
+        "faults": [{"kind": "altered", "place": fault.place, "message": fault.message}],
+    }

@@ -1,0 +1,496 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
+
+from pipeline.codecs import ENCODERS, SUFFIXES, decode, encode
+from pipeline.errors import ItemError, Reason, Status
+from pipeline.photograph import Container, Photograph
+
+LIMIT = 10**7
+XMP_TURNED = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@st.composite
+def photographs(draw: st.DrawFn) -> Photograph:
+    height, width = draw(st.integers(1, 80)), draw(st.integers(1, 80))
+    dtype = draw(st.sampled_from(["uint8", "uint16"]))
+    channels = draw(st.sampled_from([1, 3]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    peak = np.iinfo(dtype).max
+    samples = rng.integers(0, peak, (height, width, channels + 1), dtype=dtype, endpoint=True)
+    return Photograph(
+        "item",
+        samples[..., :channels].copy(),
+        Container(
+            format="TIFF",
+            icc=draw(st.none() | st.binary(min_size=1, max_size=300)),
+            xmp=draw(st.none() | st.text(min_size=1, max_size=200).map(str.encode)),
+            dpi=draw(st.none() | st.tuples(*[st.floats(1, 20000)] * 2)),
+        ),
+        alpha=samples[..., channels].copy() if draw(st.booleans()) else None,
+    )
+
+
+@pytest.fixture
+def picture(rng: np.random.Generator) -> NDArray[np.uint8]:
+    return rng.integers(0, 256, (20, 31, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def deep(rng: np.random.Generator) -> NDArray[np.uint16]:
+    return rng.integers(0, 65536, (20, 31, 3), dtype=np.uint16)
+
+
+def by_pillow(pixels: NDArray[np.uint8], file_format: str, **options: object) -> bytes:
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, file_format, **options)  # type: ignore[arg-type]
+    return target.getvalue()
+
+
+def by_tifffile(samples: NDArray[np.generic], **options: object) -> bytes:
+    target = io.BytesIO()
+    tifffile.imwrite(target, samples, **options)  # type: ignore[arg-type]
+    return target.getvalue()
+
+
+def of(pixels: NDArray[np.uint8] | NDArray[np.uint16], **container: object) -> Photograph:
+    return Photograph("item", pixels, Container("PNG", **container))  # type: ignore[arg-type]
+
+
+def turned(orientation: int, **tags: str) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if "make" in tags:
+        exif[0x010F] = tags["make"]
+    return exif
+
+
+def refusal(data: bytes, limit: int = LIMIT) -> Reason:
+    with pytest.raises(ItemError) as caught:
+        decode(data, "item", limit)
+    assert caught.value.detail
+    return caught.value.reason
+
+
+def attempt(data: bytes, limit: int = LIMIT) -> Photograph | Reason:
+    """The photograph, or why there is none. Any other error than an ItemError fails the test."""
+    try:
+        return decode(data, "item", limit)
+    except ItemError as error:
+        return error.reason
+
+
+def bomb() -> bytes:
+    """A PNG whose header promises 60,000 x 60,000 pixels and whose body holds none of them."""
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("file_format", ["png", "tiff"])
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(photograph=photographs())
+def test_png_and_tiff_give_back_every_bit(file_format: str, photograph: Photograph) -> None:
+    grey_with_alpha = photograph.pixels.shape[2] == 1 and photograph.alpha is not None
+    assume(not (file_format == "tiff" and photograph.peak == 65535 and grey_with_alpha))  # a test of its own, below
+    again = decode(encode(photograph, file_format), "item", LIMIT)
+    assert again.pixels.dtype == photograph.pixels.dtype
+    assert np.array_equal(again.pixels, photograph.pixels)
+    assert (again.alpha is None) == (photograph.alpha is None)
+    assert photograph.alpha is None or np.array_equal(again.alpha, photograph.alpha)
+    assert again.container.icc == photograph.container.icc
+    assert again.container.xmp == photograph.container.xmp
+    # PNG counts whole pixels per metre.
+    expected = photograph.container.dpi
+    assert again.container.dpi == (None if expected is None else pytest.approx(expected, abs=0.02, rel=1e-6))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="codecs._decode_pillow: Pillow cannot open a 16-bit grey TIFF with alpha, so our own output is 'not-an-image'",
+)
+def test_deep_grey_tiff_with_alpha_can_be_read_back(deep: NDArray[np.uint16]) -> None:
+    photograph = Photograph("item", deep[..., :1].copy(), Container("PNG"), alpha=deep[..., 1].copy())
+    again = decode(encode(photograph, "tiff"), "item", LIMIT)
+    assert np.array_equal(again.pixels, photograph.pixels)
+    assert again.alpha is not None
+    assert np.array_equal(again.alpha, deep[..., 1])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(photograph=photographs())
+def test_jpeg_takes_what_it_can_hold_and_refuses_the_rest(photograph: Photograph) -> None:
+    if photograph.peak == 255 and photograph.alpha is None:
+        again = decode(encode(photograph, "jpeg", 100), "item", LIMIT)
+        assert again.pixels.shape == photograph.pixels.shape
+        assert again.container.icc == photograph.container.icc
+        return
+    with pytest.raises(ItemError) as caught:
+        encode(photograph, "jpeg")
+    assert caught.value.reason is Reason.UNSUPPORTED
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(photograph=photographs(), file_format=st.sampled_from(sorted(ENCODERS)))
+def test_the_same_photograph_gives_the_same_bytes(photograph: Photograph, file_format: str) -> None:
+    assume(file_format != "jpeg" or (photograph.peak == 255 and photograph.alpha is None))
+    twin = Photograph("other", photograph.pixels.copy(), photograph.container, photograph.alpha)
+    assert encode(photograph, file_format) == encode(twin, file_format)
+
+
+def test_a_tiff_holds_no_date(picture: NDArray[np.uint8]) -> None:
+    with tifffile.TiffFile(io.BytesIO(encode(of(picture), "tiff"))) as file:
+        assert "DateTime" not in file.pages.first.tags
+
+
+def test_jpeg_does_not_subsample_colour(picture: NDArray[np.uint8]) -> None:
+    image = Image.open(io.BytesIO(encode(of(picture), "jpeg")))
+    assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
+
+
+def test_every_format_has_a_suffix() -> None:
+    assert set(SUFFIXES) == set(ENCODERS)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_deep_colour_tiff_stays_deep(deep: NDArray[np.uint16], compression: str | None) -> None:
+    found = decode(by_tifffile(deep, photometric="rgb", compression=compression), "item", LIMIT).pixels
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, deep)
+
+
+def test_deep_colour_png_stays_deep(deep: NDArray[np.uint16]) -> None:
+    found = decode(imagecodecs.png_encode(deep), "item", LIMIT).pixels
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, deep)
+
+
+def test_deep_grey_tiff_stays_deep(deep: NDArray[np.uint16]) -> None:
+    found = decode(by_tifffile(deep[..., 0], photometric="minisblack"), "item", LIMIT).pixels
+    assert found.dtype == np.uint16
+    assert np.array_equal(found[..., 0], deep[..., 0])
+
+
+def test_deep_grey_jpeg2000_stays_deep(deep: NDArray[np.uint16]) -> None:
+    found = decode(imagecodecs.jpeg2k_encode(deep[..., 0], level=0, reversible=True), "item", LIMIT).pixels
+    assert np.array_equal(found[..., 0], deep[..., 0])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs._samples: Pillow reports 16-bit colour JPEG 2000 as mode RGB and narrows it to 8 bits"
+)
+def test_deep_colour_jpeg2000_stays_deep(deep: NDArray[np.uint16]) -> None:
+    found = decode(imagecodecs.jpeg2k_encode(deep, level=0, reversible=True), "item", LIMIT).pixels
+    assert np.array_equal(found, deep)
+
+
+@pytest.mark.xfail(strict=True, reason="codecs._samples: Pillow narrows a PPM of 16 bits to 8 without a word")
+def test_deep_ppm_is_not_narrowed(deep: NDArray[np.uint16]) -> None:
+    found = attempt(b"P6\n31 20\n65535\n" + deep.astype(">u2").tobytes())
+    assert found is Reason.UNSUPPORTED or (isinstance(found, Photograph) and np.array_equal(found.pixels, deep))
+
+
+def test_white_is_zero_in_eight_bits_is_turned_round(picture: NDArray[np.uint8]) -> None:
+    found = decode(by_tifffile(picture[..., 0], photometric="miniswhite"), "item", LIMIT).pixels
+    assert np.array_equal(found[..., 0], 255 - picture[..., 0])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs._samples: tifffile does not invert MINISWHITE, so a 16-bit scan comes out as a negative"
+)
+def test_white_is_zero_in_sixteen_bits_is_turned_round(deep: NDArray[np.uint16]) -> None:
+    found = decode(by_tifffile(deep[..., 0], photometric="miniswhite"), "item", LIMIT).pixels
+    assert np.array_equal(found[..., 0], 65535 - deep[..., 0])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs._samples: 12-bit TIFF samples are kept as 0..4095 of 65535, a nearly black photograph"
+)
+def test_twelve_bits_fill_the_range_or_are_refused() -> None:
+    ramp = np.linspace(0, 4095, 64 * 8).astype(np.uint16).reshape(8, 64)
+    found = attempt(by_tifffile(ramp, photometric="minisblack", bitspersample=12))
+    assert found is Reason.UNSUPPORTED or (isinstance(found, Photograph) and found.pixels.max() > 65000)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs._samples: 16-bit premultiplied samples are taken as they are; 8-bit ones are divided"
+)
+def test_premultiplied_alpha_is_taken_back_in_both_depths() -> None:
+    half = np.full((8, 9, 4), 128, np.uint8)
+    shallow = decode(by_tifffile(half, photometric="rgb", extrasamples=["assocalpha"]), "item", LIMIT)
+    twin = decode(by_tifffile(half.astype(np.uint16) * 257, photometric="rgb", extrasamples=["assocalpha"]), "i", LIMIT)
+    assert np.array_equal(shallow.pixels.astype(int) * 257, twin.pixels)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs._samples: `transparency` of a grey or RGB PNG (tRNS) is dropped; only palettes keep it"
+)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_transparent_colour_becomes_alpha(mode: str) -> None:
+    image = Image.new(mode, (4, 3), 0 if mode == "L" else (0, 0, 0))
+    image.putpixel((1, 1), 255 if mode == "L" else (255, 255, 255))
+    target = io.BytesIO()
+    image.save(target, "PNG", transparency=0 if mode == "L" else (0, 0, 0))
+    found = decode(target.getvalue(), "item", LIMIT)
+    assert found.alpha is not None
+    assert found.alpha[1, 1] == 255
+    assert found.alpha[0, 0] == 0
+
+
+def test_a_transparent_palette_becomes_alpha() -> None:
+    image = Image.new("P", (4, 3), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 1), 1)
+    target = io.BytesIO()
+    image.save(target, "PNG", transparency=0)
+    found = decode(target.getvalue(), "item", LIMIT)
+    assert found.alpha is not None
+    assert (found.alpha[1, 1], found.alpha[0, 0]) == (255, 0)
+    assert tuple(found.pixels[1, 1]) == (200, 100, 50)
+
+
+def test_one_bit_becomes_black_and_white() -> None:
+    image = Image.new("1", (9, 5), 0)
+    image.putpixel((2, 3), 1)
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    found = decode(target.getvalue(), "item", LIMIT).pixels
+    assert found.shape == (5, 9, 1)
+    assert (found[3, 2, 0], int(found.sum())) == (255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_orientation_is_applied_once(picture: NDArray[np.uint8], file_format: str, orientation: int) -> None:
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    data = by_pillow(picture, file_format, exif=turned(orientation), **options)
+    reference = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    found = decode(data, "item", LIMIT)
+    assert np.array_equal(found.pixels, reference)
+    again = decode(encode(found, "png"), "item", LIMIT)
+    assert np.array_equal(again.pixels, reference)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_to_sixteen_bits(picture: NDArray[np.uint8], orientation: int) -> None:
+    twin = by_pillow(picture, "PNG", exif=turned(orientation))
+    reference = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(twin)))).astype(np.uint16) * 257
+    wide = picture.astype(np.uint16) * 257
+    tiff = by_tifffile(wide, photometric="rgb", extratags=[(0x0112, "H", 1, orientation, True)])
+    png = encode(of(wide, exif=turned(orientation).tobytes().removeprefix(b"Exif\x00\x00")), "png")
+    assert np.array_equal(decode(tiff, "item", LIMIT).pixels, reference)
+    assert np.array_equal(decode(png, "item", LIMIT).pixels, reference)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="codecs._exif_bytes deletes the orientation from Pillow's cached Exif before _decode_pillow asks for it",
+)
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_orientation_beside_other_tags_is_applied(
+    picture: NDArray[np.uint8], file_format: str, orientation: int
+) -> None:
+    data = by_pillow(picture, file_format, exif=turned(orientation, make="Leitz"))
+    reference = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    found = decode(data, "item", LIMIT).pixels
+    assert found.shape == reference.shape
+    assert np.array_equal(found, reference)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs._container keeps tiff:Orientation in the XMP packet, and readers turn the output again"
+)
+@pytest.mark.parametrize("file_format", ["png", "tiff", "jpeg"])
+def test_orientation_in_xmp_is_not_applied_again(picture: NDArray[np.uint8], file_format: str) -> None:
+    found = decode(by_pillow(picture, "JPEG", xmp=XMP_TURNED), "item", LIMIT)
+    assert found.pixels.shape == (31, 20, 3)
+    delivered = Image.open(io.BytesIO(encode(found, file_format)))
+    assert ImageOps.exif_transpose(delivered).size == (20, 31)
+
+
+def test_a_turned_scan_swaps_its_resolutions(picture: NDArray[np.uint8]) -> None:
+    data = by_pillow(picture, "JPEG", exif=turned(6), dpi=(300, 600))
+    assert decode(data, "item", LIMIT).container.dpi == (600.0, 300.0)
+
+
+@pytest.mark.parametrize("file_format", ["png", "tiff", "jpeg"])
+def test_profile_and_resolution_are_kept(picture: NDArray[np.uint8], file_format: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    found = decode(by_pillow(picture, "TIFF", icc_profile=profile, dpi=(600, 600)), "item", LIMIT)
+    delivered = Image.open(io.BytesIO(encode(found, file_format)))
+    assert delivered.info["icc_profile"] == profile
+    assert tuple(float(d) for d in delivered.info["dpi"]) == pytest.approx((600, 600), abs=0.02)
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpeg"])
+def test_camera_data_are_kept(picture: NDArray[np.uint8], file_format: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Leitz"
+    exif[0x8769] = {0x9003: "1954:04:01 12:00:00"}
+    found = decode(by_pillow(picture, "JPEG", exif=exif), "item", LIMIT)
+    kept = Image.open(io.BytesIO(encode(found, file_format))).getexif()
+    assert kept[0x010F] == "Leitz"
+    assert kept.get_ifd(0x8769)[0x9003] == "1954:04:01 12:00:00"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="codecs._encode_tiff writes no EXIF and _container reads none from TIFF: the default format drops it",
+)
+@pytest.mark.parametrize("source", ["JPEG", "TIFF"])
+def test_camera_data_are_kept_in_tiff(picture: NDArray[np.uint8], source: str) -> None:
+    exif = Image.Exif()
+    exif[0x013B] = "Lotte Jacobi"
+    exif[0x8298] = "All rights reserved"
+    found = decode(by_pillow(picture, source, exif=exif), "item", LIMIT)
+    kept = Image.open(io.BytesIO(encode(found, "tiff"))).getexif()
+    assert (kept.get(0x013B), kept.get(0x8298)) == ("Lotte Jacobi", "All rights reserved")
+
+
+@pytest.mark.parametrize("data", [b"", b"Dear archive,\n" * 40, b"\xff\xd8", b"\x89PNG\r\n\x1a\n"], ids=len)
+def test_what_is_no_image_says_so(data: bytes) -> None:
+    assert refusal(data) is Reason.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
+def test_a_truncated_jpeg_says_so(real_photo: NDArray[np.uint8], kept: float) -> None:
+    data = by_pillow(real_photo[:200, :200], "JPEG")
+    assert refusal(data[: int(len(data) * kept)]) is Reason.TRUNCATED
+
+
+def test_a_truncated_png_says_so(picture: NDArray[np.uint8], deep: NDArray[np.uint16]) -> None:
+    for data in (by_pillow(picture, "PNG"), imagecodecs.png_encode(deep)):
+        assert refusal(data[: len(data) // 2]) is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_truncated_tiff_says_so(deep: NDArray[np.uint16], depth: int, compression: str | None) -> None:
+    samples = deep if depth == 16 else (deep >> 8).astype(np.uint8)
+    data = by_tifffile(samples, photometric="rgb", compression=compression)
+    assert refusal(data[: len(data) // 2]) is Reason.TRUNCATED
+
+
+def test_a_truncated_deep_jpeg2000_says_so(deep: NDArray[np.uint16]) -> None:
+    data = imagecodecs.jpeg2k_encode(deep[..., 0], level=0, reversible=True)
+    assert refusal(data[: len(data) // 2]) is Reason.TRUNCATED
+
+
+def test_cmyk_is_unsupported() -> None:
+    target = io.BytesIO()
+    Image.new("CMYK", (20, 20), (10, 20, 30, 40)).save(target, "JPEG")
+    assert refusal(target.getvalue()) is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_cmyk_tiff_is_unsupported(dtype: str) -> None:
+    assert refusal(by_tifffile(np.zeros((9, 9, 4), dtype), photometric="separated")) is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint32", "int16"])
+def test_other_samples_are_unsupported(dtype: str) -> None:
+    assert refusal(by_tifffile(np.zeros((9, 9), dtype), photometric="minisblack")) is Reason.UNSUPPORTED
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    assert refusal(bomb(), 200_000_000) is Reason.TOO_LARGE
+
+
+def test_the_limit_itself_is_allowed(picture: NDArray[np.uint8]) -> None:
+    data = by_pillow(picture, "PNG")
+    assert decode(data, "item", 20 * 31).pixels.shape == picture.shape
+    assert refusal(data, 20 * 31 - 1) is Reason.TOO_LARGE
+
+
+def test_pillows_own_limit_is_left_as_it_was(picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    assert decode(by_pillow(picture, "PNG"), "item", LIMIT).width == 31
+    assert Image.MAX_IMAGE_PIXELS == 5
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="codecs._check_tiff looks at the first page only: the thumbnail before a DNG is taken for the scan",
+)
+def test_a_thumbnail_is_not_taken_for_the_scan(picture: NDArray[np.uint8]) -> None:
+    assert refusal(by_tifffile(picture, photometric="rgb", subfiletype=1)) is Reason.UNSUPPORTED
+
+
+def test_strips_of_no_rows_are_refused(deep: NDArray[np.uint16]) -> None:
+    data = by_tifffile(deep, photometric="rgb", byteorder="<", compression="zlib")
+    found = struct.pack("<HHII", 278, 4, 1, 20)
+    assert data.count(found) == 1
+    assert refusal(data.replace(found, struct.pack("<HHII", 278, 4, 1, 0))) is Reason.TRUNCATED
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs.decode: XMP that is not of type BYTE or UNDEFINED raises TypeError in Pillow's getexif"
+)
+@pytest.mark.parametrize(
+    "tag", [(700, "H", 4, (1, 2, 3, 4), True), (700, "s", 4, "<x/>", True)], ids=["short", "ascii"]
+)
+def test_xmp_of_an_odd_type_is_read_or_refused(picture: NDArray[np.uint8], tag: tuple[object, ...]) -> None:
+    found = attempt(by_tifffile(picture, photometric="rgb", extratags=[tag]))
+    assert isinstance(found, Reason) or found.container.xmp is None or isinstance(found.container.xmp, bytes)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kept=st.floats(0.05, 1.0),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),
+)
+def test_a_damaged_jpeg_is_read_or_refused(seed: int, kept: float, flips: list[tuple[float, int]]) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 31, 3), dtype=np.uint8)
+    damaged = bytearray(by_pillow(pixels, "JPEG", exif=turned(6), dpi=(300, 300)))
+    for place, value in flips:
+        damaged[int(place * (len(damaged) - 1))] = value
+    found = attempt(bytes(damaged[: int(len(damaged) * kept)]), 10**5)
+    assert found.status is Status.REFUSED if isinstance(found, Reason) else found.pixels.dtype == np.uint8
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="codecs._encode_jpeg: Pillow keeps the lower 16 bits of the resolution, 80,000 dpi become 14,464",
+)
+def test_jpeg_does_not_lie_about_resolution(picture: NDArray[np.uint8]) -> None:
+    again = decode(encode(of(picture, dpi=(80000.0, 80000.0)), "jpeg"), "item", LIMIT)
+    assert again.container.dpi in (None, (80000.0, 80000.0), (65535.0, 65535.0))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="codecs: an absurd resolution raises struct.error (PNG) and ValueError (TIFF) in encode"
+)
+@pytest.mark.parametrize("file_format", ["png", "tiff"])
+def test_an_absurd_resolution_does_not_stop_delivery(picture: NDArray[np.uint8], file_format: str) -> None:
+    again = decode(encode(of(picture, dpi=(1.6e10, 1.6e10)), file_format), "item", LIMIT)
+    assert np.array_equal(again.pixels, picture)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="codecs._encode_jpeg: Pillow's ValueError for XMP or EXIF over 64 kB is no ItemError UNSUPPORTED",
+)
+@pytest.mark.parametrize("kind", ["xmp", "exif"])
+def test_metadata_too_long_for_jpeg_are_refused_by_type(picture: NDArray[np.uint8], kind: str) -> None:
+    with pytest.raises(ItemError) as caught:
+        encode(of(picture, **{kind: b"II*\x00" + b"x" * 70000}), "jpeg")
+    assert caught.value.reason is Reason.UNSUPPORTED

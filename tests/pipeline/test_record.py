@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import ItemError, Reason, Status
+from pipeline.photograph import Analysis, Container, Face, Photograph
+from pipeline.record import KEPT, MANIFEST, ROW, Event, Record, from_manifest, kept_row, pack, unpack
+
+small_floats = st.floats(0, 1000, width=32)
+ANALYSIS = Analysis(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.1, 0.2, -1.0, 1.5, 9.0, 0.01, "toned", 2)
+EVENT = Event(
+    stage="upscale",
+    version="1",
+    outcome="applied",
+    reason=None,
+    parameters='{"tile": 256}',
+    models=({"id": "m", "sha256": "0" * 64, "licence": "MIT"},),
+    input_sha256="a" * 64,
+    output_sha256="b" * 64,
+    changed_fraction=0.25,
+    seconds=1.5,
+    device="cpu",
+    precision="fp32",
+    findings="{}",
+)
+
+
+@st.composite
+def faces(draw: st.DrawFn) -> Face:
+    found = Face(
+        box=draw(st.tuples(*[small_floats] * 4)),
+        landmarks=draw(st.tuples(*[small_floats] * 10)),
+        score=draw(st.floats(0, 1, width=32)),
+    )
+    if not draw(st.booleans()):
+        return found
+    patch = np.full((512, 512, 3), draw(st.integers(0, 65535)), np.uint16)
+    patch[draw(st.integers(0, 511)), 7] = (1, 2, 3)
+    return replace(
+        found,
+        affine=draw(st.tuples(*[st.floats(-1e6, 1e6)] * 6)),
+        patch=patch,
+        strength=draw(st.floats(0, 1, width=32)),
+        model_id="gfpgan-v1.4",
+    )
+
+
+@st.composite
+def photographs(draw: st.DrawFn) -> Photograph:
+    height, width, channels = draw(st.integers(1, 40)), draw(st.integers(1, 40)), draw(st.sampled_from([1, 3]))
+    dtype = draw(st.sampled_from(["uint8", "uint16"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    peak = np.iinfo(dtype).max
+    return Photograph(
+        item_id="item",
+        pixels=rng.integers(0, peak, (height, width, channels), dtype=dtype, endpoint=True),
+        container=Container(
+            format=draw(st.sampled_from(["TIFF", "JPEG"])),
+            icc=draw(st.none() | st.binary(max_size=40)),
+            exif=draw(st.none() | st.binary(max_size=40)),
+            xmp=draw(st.none() | st.binary(max_size=40)),
+            dpi=draw(st.none() | st.tuples(*[st.floats(0.1, 1e5)] * 2)),
+        ),
+        alpha=rng.integers(0, peak, (height, width), dtype=dtype, endpoint=True) if draw(st.booleans()) else None,
+        damage=rng.random((height, width)) < 0.3 if draw(st.booleans()) else None,
+        analysis=draw(st.sampled_from([None, ANALYSIS])),
+        faces=tuple(draw(st.lists(faces(), max_size=2))),
+        scale=draw(st.sampled_from([1, 2, 4])),
+    )
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    photograph = draw(st.none() | photographs())
+    record = Record(
+        item_no=draw(st.integers(0, 2**62)),
+        item_id="item",
+        source_uri=draw(st.text(min_size=1, max_size=30)),
+        source_bytes=draw(st.none() | st.integers(0, 2**40)),
+        description=draw(st.none() | st.text(max_size=20)),
+        events=tuple(draw(st.lists(st.sampled_from([EVENT, replace(EVENT, models=(), precision=None)]), max_size=3))),
+        photograph=photograph,
+    )
+    if photograph is None:
+        return record.ended(ItemError(draw(st.sampled_from(list(Reason))), "a sentence"))
+    return replace(record, analysis=photograph.analysis, faces=tuple(replace(f, patch=None) for f in photograph.faces))
+
+
+def same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def assert_same_photograph(one: Photograph, other: Photograph) -> None:
+    assert same(one.pixels, other.pixels)
+    assert same(one.alpha, other.alpha)
+    assert same(one.damage, other.damage)
+    assert (one.item_id, one.container, one.analysis, one.scale) == (
+        other.item_id,
+        other.container,
+        other.analysis,
+        other.scale,
+    )
+    assert len(one.faces) == len(other.faces)
+    for mine, theirs in zip(one.faces, other.faces, strict=True):
+        assert same(mine.patch, theirs.patch)
+        assert replace(mine, patch=None) == replace(theirs, patch=None)
+
+
+def over_the_wire(table: pa.Table) -> pa.Table:
+    target = io.BytesIO()
+    with pa.ipc.new_stream(target, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(target.getvalue()).read_all()
+
+
+@pytest.mark.parametrize("way", ["as it is", "over the wire", "in one chunk"])
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(before=st.lists(records(), max_size=3))
+def test_unpack_gives_back_what_was_packed(way: str, before: list[Record]) -> None:
+    table = pack(before)
+    assert table.schema == ROW
+    if way == "over the wire":
+        table = over_the_wire(table)
+    elif way == "in one chunk":
+        table = table.combine_chunks()
+    after = unpack(table)
+    assert after == before  # every column; photographs are left out of the comparison
+    for mine, theirs in zip(before, after, strict=True):
+        assert (mine.photograph is None) == (theirs.photograph is None)
+        if mine.photograph is not None and theirs.photograph is not None:
+            assert_same_photograph(mine.photograph, theirs.photograph)
+
+
+def a_record(pixels: np.ndarray) -> Record:
+    return Record(1, "item", "/scans/a.tif", photograph=Photograph("item", pixels, Container("TIFF")))
+
+
+def test_pixels_are_packed_without_a_copy() -> None:
+    pixels = np.arange(30 * 40 * 3, dtype=np.uint16).reshape(30, 40, 3)
+    buffer = pack([a_record(pixels)])["pixels"].chunk(0).buffers()[2]
+    assert buffer.address == pixels.ctypes.data
+    assert buffer.size == pixels.nbytes
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="record._photograph: table[name][0] makes an Arrow scalar, which copies the value; slice the chunk's buffer",
+)
+def test_pixels_are_unpacked_without_a_copy() -> None:
+    table = over_the_wire(pack([a_record(np.full((30, 40, 1), 7, np.uint8))]))
+    photograph = unpack(table)[0].photograph
+    assert photograph is not None
+    assert photograph.pixels.ctypes.data == table["pixels"].chunk(0).buffers()[2].address
+    assert not photograph.pixels.flags.writeable
+
+
+def test_one_chunk_a_record() -> None:
+    table = pack([a_record(np.zeros((2, 2, 1), np.uint8))] * 3)
+    assert [len(chunk) for chunk in table["pixels"].chunks] == [1, 1, 1]
+
+
+def test_no_records_make_an_empty_table() -> None:
+    assert pack([]).num_rows == 0
+    assert pack([]).schema == ROW
+    assert unpack(pack([])) == []
+
+
+def test_an_ended_record_has_no_photograph() -> None:
+    record = a_record(np.zeros((2, 2, 1), np.uint8)).ended(ItemError(Reason.OUT_OF_MEMORY, "no room"))
+    assert record.photograph is None
+    assert (record.status, record.reason, record.detail) == (Status.FAILED, "out-of-memory", "no room")
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_ends_a_record(reason: Reason) -> None:
+    record = a_record(np.zeros((2, 2, 1), np.uint8)).ended(ItemError(reason, "why"))
+    assert record.status in (Status.REFUSED, Status.FAILED)
+    assert unpack(pack([record]))[0].status is record.status
+
+
+def test_kept_columns_hold_no_pixels() -> None:
+    record = replace(a_record(np.zeros((2, 2, 1), np.uint8)), events=(EVENT,), analysis=ANALYSIS)
+    table = pa.Table.from_pylist([kept_row(record)], KEPT)
+    assert "pixels" not in table.column_names
+    assert table.to_pylist()[0]["events"][0]["models"] == [dict(EVENT.models[0])]
+    assert table.to_pylist()[0]["analysis"]["tone"] == "toned"
+
+
+def test_a_manifest_gives_records_on_their_way_or_refused() -> None:
+    good = dict.fromkeys(MANIFEST.names) | {"item_no": 0, "item_id": "a", "source_uri": "/a", "source_bytes": 5}
+    bad = good | {"item_no": 1, "item_id": "b", "reason": "source-unreadable", "detail": "locked"}
+    found = from_manifest(pa.Table.from_pylist([good, bad], MANIFEST))
+    assert [(r.item_no, r.status, r.source_bytes) for r in found] == [(0, Status.PENDING, 5), (1, Status.REFUSED, 5)]
+    assert (found[1].reason, found[1].detail) == ("source-unreadable", "locked")

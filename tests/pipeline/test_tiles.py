@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from pipeline.tiles import Array, Tiling, ramps, run_tiled, spans
+
+sizes = st.tuples(st.integers(1, 700), st.integers(8, 200), st.integers(0, 60)).filter(lambda s: s[1] > 2 * s[2])
+
+
+def doubled(tiles: Array) -> Array:
+    """A network that misses nothing: nearest neighbour, twice as large."""
+    return np.repeat(np.repeat(tiles, 2, axis=2), 2, axis=3)
+
+
+def blurred(radius: int) -> object:
+    """A network that sees `radius` pixels far and takes what it does not see for black."""
+
+    def network(tiles: Array) -> Array:
+        side = 2 * radius + 1
+        planes = [
+            [cv2.blur(np.ascontiguousarray(p), (side, side), borderType=cv2.BORDER_CONSTANT) for p in tile]
+            for tile in tiles
+        ]
+        return np.array(planes, np.float32)
+
+    return network
+
+
+def image(height: int, width: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).random((height, width, 3), np.float32)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(size=sizes)
+def test_tiles_cover_everything_and_stay_inside(size: tuple[int, int, int]) -> None:
+    length, tile, halo = size
+    windows = spans(length, tile, halo)
+    assert windows[0][0] == 0
+    assert windows[-1][1] == length
+    assert {end - start for start, end in windows} == {min(tile, length)}
+    for (start, end), (following, _) in pairwise(windows):
+        assert start < following
+        assert end - following >= 2 * halo
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(size=sizes, scale=st.sampled_from([1, 2, 4]))
+def test_the_weights_of_a_pixel_sum_to_one(size: tuple[int, int, int], scale: int) -> None:
+    length, tile, halo = size
+    windows = spans(length, tile, halo)
+    total = np.zeros(length * scale)
+    for (start, end), ramp in zip(windows, ramps(windows, scale), strict=True):
+        assert ramp.shape == ((end - start) * scale,)
+        assert (ramp >= 0).all()
+        total[start * scale : end * scale] += ramp
+    assert np.abs(total - 1).max() < 1e-6
+
+
+@pytest.mark.parametrize("halo", [0, 4, 15, 31])
+@pytest.mark.parametrize("length", [63, 64, 65, 126, 127, 128, 129, 130, 192])
+def test_the_weights_sum_to_one_where_three_tiles_meet(length: int, halo: int) -> None:
+    windows = spans(length, 64, halo)
+    total = np.zeros(length * 4)
+    for (start, end), ramp in zip(windows, ramps(windows, 4), strict=True):
+        total[start * 4 : end * 4] += ramp
+    assert np.abs(total - 1).max() < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_the_outer_half_of_a_halo_does_not_count(scale: int) -> None:
+    windows = spans(300, 64, 8)
+    for index, ramp in enumerate(ramps(windows, scale)):
+        if index > 0:
+            assert not ramp[: 4 * scale].any()
+        if index < len(windows) - 1:
+            assert not ramp[len(ramp) - 4 * scale :].any()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    tile=st.integers(16, 80),
+    halo=st.integers(0, 12),
+    batch=st.integers(1, 9),
+)
+def test_tiles_leave_no_seam(height: int, width: int, tile: int, halo: int, batch: int) -> None:
+    assume(tile > 2 * halo)
+    given_image = image(height, width, height * 1000 + width)
+    found = run_tiled(doubled, given_image, 2, Tiling(tile, halo, batch))
+    assert found.dtype == np.float32
+    expected = np.repeat(np.repeat(given_image, 2, axis=0), 2, axis=1)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("size", [(60, 90), (97, 150), (128, 33)])
+def test_a_network_that_sees_half_a_halo_does_not_notice_tiles(size: tuple[int, int]) -> None:
+    given_image, network = image(*size), blurred(4)
+    whole = run_tiled(network, given_image, 1, Tiling(1000, 8))  # type: ignore[arg-type]
+    tiled = run_tiled(network, given_image, 1, Tiling(48, 8))  # type: ignore[arg-type]
+    assert np.abs(whole - tiled).max() < 1e-5
+
+
+def test_without_a_halo_the_same_network_leaves_seams() -> None:
+    """The test above can fail."""
+    given_image, network = image(96, 144), blurred(4)
+    whole = run_tiled(network, given_image, 1, Tiling(1000, 0))  # type: ignore[arg-type]
+    tiled = run_tiled(network, given_image, 1, Tiling(48, 0))  # type: ignore[arg-type]
+    assert np.abs(whole - tiled).max() > 0.05
+
+
+def test_any_batch_gives_the_same_bytes() -> None:
+    given_image, network = image(130, 170), blurred(5)
+    answers = {run_tiled(network, given_image, 1, Tiling(48, 8, batch)).tobytes() for batch in (1, 4, 16)}  # type: ignore[arg-type]
+    assert len(answers) == 1
+
+
+def test_all_tiles_have_one_shape_and_full_batches() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def network(tiles: Array) -> Array:
+        seen.append(tiles.shape)
+        return tiles
+
+    run_tiled(network, image(100, 130), 1, Tiling(48, 8, 4))
+    assert {shape[1:] for shape in seen} == {(3, 48, 48)}
+    assert all(shape[0] == 4 for shape in seen[:-1])
+
+
+@pytest.mark.parametrize(("tile", "halo", "batch"), [(32, 16, 1), (32, 40, 1), (32, -1, 1), (32, 8, 0)])
+def test_a_tiling_that_cannot_work_is_refused(tile: int, halo: int, batch: int) -> None:
+    with pytest.raises(ValueError, match="tile of 32"):
+        Tiling(tile, halo, batch)
