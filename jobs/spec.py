@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -71,11 +71,11 @@ class Models(_Section):
 
 
 class Cluster(_Section):
-    """address: None for an embedded Ray on this machine. cpus: of the embedded Ray. pools: actors by pool name."""
+    """address: None for an embedded Ray on this machine. cpus: of the embedded Ray. pools: actors of a stage's pool."""
 
     address: str | None = None
     cpus: int | None = Field(default=None, ge=1)
-    pools: Mapping[str, int] = Field(default_factory=dict)
+    pools: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
 
 
 class RecipeSection(BaseModel):
@@ -216,6 +216,10 @@ def _place_faults(spec: JobSpec) -> list[str]:
         faults.append(
             f"collection.source: {source} lies inside the output {output}; choose an output folder of its own"
         )
+    stages = ("ingest", *spec.recipe.stages, "deliver")
+    faults += [
+        f"cluster.pools.{name}: no such stage in this recipe" for name in spec.cluster.pools if name not in stages
+    ]
     taken = {card.id for card in CARDS}
     faults += [f"models.local: {m.id!r} is a name of the catalogue" for m in spec.models.local if m.id in taken]
     return faults

@@ -17,7 +17,7 @@ gpu_counts = st.integers(0, 16)
 kinds = st.lists(st.tuples(st.booleans(), st.sampled_from([0.25, 1.0, 2.0])), min_size=1, max_size=8)
 far_apart = st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 1.0, 10.0])), min_size=1, max_size=8)
 few = st.dictionaries(st.integers(0, 7).map(str), st.integers(1, 4), max_size=8)
-many = st.dictionaries(st.integers(0, 7).map(str), st.integers(1, 500), max_size=8)
+many = st.dictionaries(st.integers(0, 7).map(str), st.integers(1, 64), max_size=8)
 
 Kinds = list[tuple[bool, float]]
 
@@ -81,8 +81,18 @@ def test_all_pools_fit_with_a_few_sizes_given(found: Kinds, cpus: int, sizes: di
 @pytest.mark.xfail(strict=True, reason="_floor never goes below 0.01 of a CPU: many cards on few cores do not fit")
 @quick
 @example([(True, 1.0), (False, 1.0), (True, 1.0)], 1, 16)
-@given(far_apart, cpu_counts, gpu_counts)
+@given(kinds, cpu_counts, gpu_counts)
 def test_all_pools_fit_any_machine(found: Kinds, cpus: int, gpus: int) -> None:
+    pools = allocate(named(found), cpus, gpus)
+    assert all_cpus(pools) <= cpus + 1e-9
+    assert all_gpus(pools) <= gpus + 1e-9
+
+
+@pytest.mark.xfail(strict=True, reason="_floor never goes below 0.01 of a CPU or a card: small shares do not fit")
+@quick
+@example([(True, 0.1), (True, 0.1), (True, 0.1), (True, 10.0), (True, 10.0)], 4, 1)
+@given(far_apart, cpu_counts, st.integers(0, 1))
+def test_all_pools_fit_when_their_weights_are_far_apart(found: Kinds, cpus: int, gpus: int) -> None:
     pools = allocate(named(found), cpus, gpus)
     assert all_cpus(pools) <= cpus + 1e-9
     assert all_gpus(pools) <= gpus + 1e-9
@@ -91,7 +101,7 @@ def test_all_pools_fit_any_machine(found: Kinds, cpus: int, gpus: int) -> None:
 @pytest.mark.xfail(strict=True, reason="_floor never goes below 0.01: the CPUs do not shrink until large sizes fit")
 @quick
 @example([(False, 1.0)], 1, 0, {"0": 200})
-@given(far_apart, cpu_counts, gpu_counts, many)
+@given(kinds, cpu_counts, gpu_counts, many)
 def test_all_pools_fit_whatever_sizes_are_given(found: Kinds, cpus: int, gpus: int, sizes: dict[str, int]) -> None:
     pools = allocate(named(found), cpus, gpus, sizes)
     assert all_cpus(pools) <= cpus + 1e-9

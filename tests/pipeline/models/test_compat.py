@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+
+from pipeline.models import compat
 
 
 def in_a_fresh_python(code: str) -> None:
@@ -20,9 +23,9 @@ def test_importing_the_pipeline_loads_no_network_library() -> None:
 
 
 def test_the_reference_packages_import_once_installed() -> None:
-    in_a_fresh_python(
-        "from pipeline.models import compat\n"
-        "compat.install()\n"
-        "compat.install()\n"
-        "import basicsr, facexlib, gfpgan, realesrgan\n"
-    )
+    compat.install()
+    stand_in = sys.modules["torchvision.transforms.functional_tensor"]
+    compat.install()
+    assert sys.modules["torchvision.transforms.functional_tensor"] is stand_in
+    for name in ("basicsr.data.degradations", "facexlib", "gfpgan", "realesrgan"):
+        assert importlib.import_module(name)

@@ -64,7 +64,7 @@ def test_a_wrong_architecture_does_not_fit(tmp_path: Path, compact: Path, card_f
 
 
 def test_what_is_no_upscaler_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="gfpgan-clean.* is no upscaler"):
+    with pytest.raises(ModelError, match=r"gfpgan-clean.* is no upscaler"):
         open_upscaler(ModelStore(ModelSource(cache=str(tmp_path))), "gfpgan-v1.4")
 
 

@@ -1,0 +1,193 @@
+"""`make bench`: our upscaler beside the reference package's, same weights, same photograph, alternating runs.
+
+Prints a table and, with --json FILE, writes what was measured. Ratios and medians; absolute times belong to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import skimage.data
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.models import compat
+from pipeline.models.catalogue import ModelCard
+from pipeline.models.store import ModelSource, ModelStore
+from pipeline.models.upscalers import open_upscaler
+from pipeline.photograph import Container, Photograph
+from pipeline.policy import POLICIES
+from pipeline.stage import Device, Stage, Step
+from pipeline.stages.analyse import Analyse
+from pipeline.stages.colour import Colour
+from pipeline.stages.repair import Repair
+from pipeline.stages.upscale import Upscale, UpscaleParameters
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """seconds: medians; spread: (slowest - fastest) / median of ours. agreement: PSNR in dB to the reference's output."""
+
+    what: str
+    pixels: int
+    reference_seconds: float
+    seconds: float
+    spread: float
+    ratio: float
+    largest_difference: int
+    agreement: float
+
+
+def alternate(first: Callable[[], object], second: Callable[[], object], runs: int) -> tuple[list[float], list[float]]:
+    """Times of both, taken turn by turn after one warm-up each, so that both see the same machine."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for run in range(runs + 1):
+        for which, call in enumerate((first, second)):
+            started = time.perf_counter()
+            call()
+            if run:
+                times[which].append(time.perf_counter() - started)
+    return times
+
+
+def upscaler_row(name: str, store: ModelStore, model_id: str, precision: str, pixels: Pixels, runs: int) -> Row:
+    parameters = UpscaleParameters(model=model_id, precision=precision, tile=max(pixels.shape[:2]))  # type: ignore[arg-type]
+    stage = Upscale(parameters, POLICIES["conservation"])
+    stage.open(store, device())
+    reference = reference_upscaler(store, model_id)
+    photograph = Photograph("bench", pixels, Container("PNG"))
+    bgr = np.ascontiguousarray(pixels[..., ::-1])
+    theirs, ours = alternate(lambda: reference.enhance(bgr), lambda: stage.restore([photograph]), runs)
+    expected = reference.enhance(bgr)[0][..., ::-1].astype(np.int32)
+    step = stage.restore([photograph])[0]
+    assert isinstance(step, Step)
+    difference = np.abs(step.photograph.pixels.astype(np.int32) - expected)
+    error = float((difference.astype(np.float64) ** 2).mean())
+    return Row(
+        what=f"{name}, {precision} ({step.precision})",
+        pixels=pixels.shape[0] * pixels.shape[1],
+        reference_seconds=statistics.median(theirs),
+        seconds=statistics.median(ours),
+        spread=(max(ours) - min(ours)) / statistics.median(ours),
+        ratio=statistics.median(theirs) / statistics.median(ours),
+        largest_difference=int(difference.max()),
+        agreement=float("inf") if error == 0 else 10 * float(np.log10(255**2 / error)),
+    )
+
+
+def reference_upscaler(store: ModelStore, model_id: str) -> Any:
+    """RealESRGANer, untiled, fp32, with the weights that our stage uses."""
+    compat.install()
+    from realesrgan import RealESRGANer
+
+    network = open_upscaler(store, model_id)
+    with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+        torch.save({"params_ema": network.state_dict()}, file.name)
+        return RealESRGANer(
+            scale=store.card(model_id).scale, model_path=file.name, model=network, tile=0, pre_pad=0, half=False
+        )
+
+
+def stage_rates(runs: int) -> dict[str, float]:
+    """Megapixels a second of the light stages on one 512 x 512 photograph, medians."""
+    photograph = Photograph("bench", skimage.data.astronaut(), Container("PNG"))
+    rates = {}
+    for kind in (Analyse, Repair, Colour):
+        stage: Stage = kind(kind.Parameters(), POLICIES["presentation"])
+        stage.open(ModelStore(), device())
+        times = []
+        for _ in range(runs):
+            started = time.perf_counter()
+            [step] = stage.restore([photograph])
+            times.append(time.perf_counter() - started)
+        assert isinstance(step, Step)
+        photograph = step.photograph
+        rates[kind.name] = 512 * 512 / 1e6 / statistics.median(times)
+    return rates
+
+
+def device() -> Device:
+    return Device("cuda" if torch.cuda.is_available() else "cpu", os.cpu_count() or 1)
+
+
+def compact_store() -> tuple[ModelStore, str] | None:
+    """The compact network: the installed official file, else the shared test weights."""
+    store = ModelStore()
+    if store.installed("realesr-general-x4v3"):
+        return store, "realesr-general-x4v3"
+    shared = Path(os.environ.get("ALBUMEN_SHARED") or Path(__file__).parents[2] / "shared")
+    file = shared / "weights" / "realesr-general-x4v3.fp16derived.pth"
+    if not file.is_file():
+        return None
+    import hashlib
+
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    card = ModelCard("compact", file.name, None, digest, str(file), "BSD-3-Clause", "srvggnet-compact", "upscale", 4)
+    return ModelStore(ModelSource(cache="", local=(card,))), "compact"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    photo = skimage.data.astronaut()[0:320, 60:380]
+    cases = [("RRDBNet x4plus", ModelStore(), "realesrgan-x4plus-embedded", 96)]
+    compact = compact_store()
+    if compact is not None:
+        cases.append(("compact general-x4v3", *compact, 256))
+    rows = [
+        upscaler_row(
+            name, store, model, precision, cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA), options.runs
+        )
+        for name, store, model, side in cases
+        for precision in ("exact", "fast")
+    ]
+    rates = stage_rates(options.runs)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+    }
+    show(rows, rates, machine)
+    if options.json:
+        found = {"machine": machine, "upscalers": [asdict(row) for row in rows], "megapixels_per_second": rates}
+        options.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
+
+
+def show(rows: list[Row], rates: dict[str, float], machine: dict[str, Any]) -> None:
+    console = Console()
+    console.print(", ".join(f"{key} {value}" for key, value in machine.items() if value is not None))
+    table = Table(box=None)
+    for column in ("upscaler", "RealESRGANer s", "Albumen s", "spread", "ratio", "largest difference", "PSNR dB"):
+        table.add_column(column, justify="left" if column == "upscaler" else "right")
+    for row in rows:
+        table.add_row(
+            row.what, f"{row.reference_seconds:.2f}", f"{row.seconds:.2f}", f"{row.spread:.0%}", f"{row.ratio:.2f}",
+            f"{row.largest_difference}/255", f"{row.agreement:.1f}",
+        )  # fmt: skip
+    console.print(table)
+    for name, rate in rates.items():
+        console.print(f"{name:<8} {rate:.1f} megapixels/s")
+
+
+if __name__ == "__main__":
+    main()

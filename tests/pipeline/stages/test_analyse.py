@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from numpy.typing import NDArray
+
+from pipeline.models.store import ModelSource, ModelStore
+from pipeline.photograph import Container, Photograph
+from pipeline.policy import POLICIES
+from pipeline.stage import Device, Step
+from pipeline.stages.analyse import Analyse, AnalyseParameters
+
+MOBILE = "retinaface-mobile0.25"
+
+
+def analysed(pixels: NDArray[np.uint8], cache: Path, detector: str | None = MOBILE) -> Step:
+    stage = Analyse(AnalyseParameters(detector=detector), POLICIES["conservation"])
+    stage.open(ModelStore(ModelSource(cache=str(cache))), Device("cpu", 2))
+    step = stage.restore([Photograph("item", pixels, Container("PNG"))])[0]
+    assert isinstance(step, Step)
+    return step
+
+
+def scratched(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    drawn = cv2.GaussianBlur(pixels, (0, 0), 3)
+    cv2.line(drawn, (30, 10), (60, 240), (255, 255, 255), 2)
+    return drawn
+
+
+def test_nothing_is_changed_and_everything_is_measured(real_photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    pixels = scratched(np.ascontiguousarray(real_photo[:256, :256]))
+    copy = pixels.copy()
+    step = analysed(pixels, tmp_path)
+    assert step.photograph.pixels is pixels
+    assert np.array_equal(pixels, copy)
+    assert step.photograph.analysis is not None
+    assert step.photograph.damage is not None
+    assert step.photograph.analysis.damage_fraction == step.photograph.damage.mean() > 0
+    assert json.loads(json.dumps(dict(step.findings), allow_nan=False))["damage_fraction"] > 0
+
+
+def test_without_a_detector_the_record_says_so(real_photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    for detector in (MOBILE, None):
+        step = analysed(np.ascontiguousarray(real_photo[:64, :64]), tmp_path, detector)
+        assert step.findings["face_count"] is None
+        assert "not looked for" in step.findings["faces"]
+        assert step.models == ()
+
+
+def test_faces_are_counted_where_there_is_a_detector(shared: Path, tmp_path: Path) -> None:
+    shutil.copy(shared / "weights" / "detection_mobilenet0.25_Final.pth", tmp_path)
+    step = analysed(np.ascontiguousarray(skimage.data.astronaut()[:256, 100:356]), tmp_path)
+    assert step.findings["face_count"] == len(step.photograph.faces) == 1
+    assert step.models == (MOBILE,)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 3), (2, 2, 3), (7, 3, 1)])
+def test_small_photographs_have_finite_measures(
+    rng: np.random.Generator, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    step = analysed(rng.integers(0, 256, shape, dtype=np.uint8), tmp_path, None)
+    json.dumps(dict(step.findings), allow_nan=False)
+    assert step.photograph.damage is not None
+    assert step.photograph.damage.shape == shape[:2]

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.models.faces import TEMPLATE, align, as_patch
+from pipeline.photograph import Container, Face, Photograph, is_neutral
+from pipeline.policy import POLICIES
+from pipeline.stage import Outcome, Step
+from pipeline.stages.compose import Compose, ComposeParameters, lay_in, soft_square
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+Patch = NDArray[np.uint16]
+
+
+def placed(left: float, top: float, side: float, patch: Patch, turn: float = 0.1, strength: float = 1.0) -> Face:
+    """A patch that lies on a square of `side` scan pixels, turned about its corner at left, top."""
+    scale = 512 / side
+    cosine, sine = np.cos(turn) * scale, np.sin(turn) * scale
+    to_patch = np.array([[cosine, sine], [-sine, cosine]])
+    matrix = np.c_[to_patch, -to_patch @ (left, top)]
+    return Face((0, 0, 1, 1), (0.0,) * 10, 0.9, tuple(float(v) for v in matrix.ravel()), patch, strength, "m")
+
+
+def plain(value: int) -> Patch:
+    return np.full((512, 512, 3), value, np.uint16)
+
+
+def footprint(face: Face, scale: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Every pixel of the output that the patch's square reaches at all."""
+    inverse = cv2.invertAffineTransform(np.reshape(face.affine, (2, 3)))
+    corners = np.array([[0, 0, 1], [511, 0, 1], [511, 511, 1], [0, 511, 1]]) @ inverse.T
+    larger = corners * scale + (scale - 1) / 2
+    drawn = cv2.fillConvexPoly(np.zeros(shape, np.uint8), np.rint(larger).astype(np.int32), 1)
+    return cv2.dilate(drawn, np.ones((3, 3), np.uint8)) > 0
+
+
+def composed(pixels: Samples, *faces: Face, scale: int = 1) -> Step:
+    photograph = Photograph("item", pixels, Container("PNG"), faces=faces, scale=scale)
+    step = Compose(ComposeParameters(), POLICIES["conservation"]).restore([photograph])[0]
+    assert isinstance(step, Step)
+    return step
+
+
+def background(rng: np.random.Generator, dtype: str, channels: int = 3) -> Samples:
+    return rng.integers(0, np.iinfo(dtype).max, (240, 260, channels), dtype=dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("scale", [1, 4])
+def test_outside_the_patch_not_a_bit_changes(rng: np.random.Generator, dtype: str, scale: int) -> None:
+    pixels = background(rng, dtype)
+    copy = pixels.copy()
+    face = placed(60 / scale, 40 / scale, 120 / scale, plain(65535))
+    after = composed(pixels, face, scale=scale).photograph.pixels
+    reached = footprint(face, scale, (240, 260))
+    assert 0.1 < reached.mean() < 0.5
+    assert np.array_equal(after[~reached], pixels[~reached])
+    assert not np.array_equal(after[reached], pixels[reached])
+    assert np.array_equal(pixels, copy)
+    assert after.dtype == pixels.dtype
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_inside_the_patch_strength_decides(rng: np.random.Generator, dtype: str) -> None:
+    pixels, peak = background(rng, dtype), np.iinfo(dtype).max
+    for strength in (0.5, 1.0):
+        after = composed(pixels, placed(60, 60, 120, plain(65535), 0.0, strength)).photograph.pixels
+        middle = (slice(110, 130), slice(110, 130))
+        expected = pixels[middle] + strength * (peak - pixels[middle].astype(float))
+        assert np.abs(after[middle] - expected).max() <= 0.51
+
+
+def test_the_edge_is_soft() -> None:
+    after = composed(np.zeros((240, 260, 3), np.uint16), placed(60, 60, 120, plain(65535), 0.0)).photograph.pixels
+    row = after[120, :, 0].astype(int)
+    assert np.abs(np.diff(row)).max() < 0.35 * 65535
+    assert (np.diff(row[60:120]) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_stays_grey(rng: np.random.Generator, dtype: str, channels: int) -> None:
+    grey = background(rng, dtype, 1)
+    pixels = np.repeat(grey, channels, axis=2)
+    patch = np.repeat(rng.integers(0, 65536, (512, 512, 1), dtype=np.uint16), 3, axis=2)
+    after = composed(pixels, placed(60, 40, 120, patch)).photograph.pixels
+    assert after.shape == pixels.shape
+    assert is_neutral(after)
+    assert np.array_equal(after[..., :1], composed(grey, placed(60, 40, 120, patch)).photograph.pixels)
+    assert not np.array_equal(after, pixels)
+
+
+@pytest.mark.parametrize(("left", "top"), [(-60, 40), (200, 40), (60, -70), (60, 190), (-50, -50), (220, 200)])
+def test_a_face_cut_by_the_border_is_laid_in_as_far_as_it_goes(left: int, top: int) -> None:
+    pixels = np.zeros((240, 260, 3), np.uint16)
+    face = placed(left, top, 120, plain(65535), 0.0)
+    after = composed(pixels, face).photograph.pixels
+    # The same face on a larger sheet, seen through a window of the photograph's size.
+    sheet = np.zeros((540, 560, 3), np.uint16)
+    lay_in(sheet, placed(left + 150, top + 150, 120, plain(65535), 0.0), 1)
+    assert after.max() == 65535
+    assert np.abs(after.astype(int) - sheet[150:390, 150:410]).max() <= 65535 * 0.002
+
+
+@pytest.mark.parametrize(("left", "top"), [(-200, 40), (300, 40), (60, -200), (60, 300)])
+def test_a_face_outside_changes_nothing(rng: np.random.Generator, left: int, top: int) -> None:
+    pixels = background(rng, "uint8")
+    assert np.array_equal(composed(pixels, placed(left, top, 120, plain(65535), 0.0)).photograph.pixels, pixels)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_a_mark_lands_where_pixel_centres_say(scale: int) -> None:
+    distance = np.hypot(*(np.mgrid[:512, :512] - 256))
+    patch = np.repeat(np.rint(65535 * np.exp(-((distance / 60) ** 2)))[..., None], 3, axis=2).astype(np.uint16)
+    face = placed(10, 14, 40, patch, 0.3)
+    pixels = np.zeros((70 * scale, 80 * scale, 1), np.uint16)
+    after = composed(pixels, face, scale=scale).photograph.pixels[..., 0].astype(float)
+    inverse = cv2.invertAffineTransform(np.reshape(face.affine, (2, 3)))
+    x, y = inverse @ (256, 256, 1)
+    rows, columns = np.mgrid[: after.shape[0], : after.shape[1]]
+    found = (columns * after).sum() / after.sum(), (rows * after).sum() / after.sum()
+    assert found == pytest.approx((scale * x + (scale - 1) / 2, scale * y + (scale - 1) / 2), abs=0.05)
+
+
+def test_a_patch_that_nobody_changed_hardly_shows(real_photo: NDArray[np.uint8]) -> None:
+    smooth = cv2.GaussianBlur(real_photo, (0, 0), 3)
+    points = TEMPLATE * 0.45 + (50, 30)
+    face = Face((0, 0, 1, 1), tuple(float(v) for v in points.ravel()), 0.9)
+    aligned = align(smooth, face)
+    assert aligned is not None
+    matrix = tuple(float(v) for v in aligned[1].ravel())
+    back = Face(face.box, face.landmarks, 0.9, matrix, as_patch(aligned[0]), 1.0, "m")
+    after = composed(smooth, back).photograph.pixels
+    assert np.abs(after.astype(int) - smooth).max() <= 2
+
+
+def test_faces_without_a_patch_or_strength_are_passed_over(rng: np.random.Generator) -> None:
+    pixels = background(rng, "uint8")
+    step = composed(pixels, Face((0, 0, 1, 1), (0.0,) * 10, 0.9), placed(60, 40, 120, plain(65535), strength=0.0))
+    assert (step.outcome, step.reason) == (Outcome.SKIPPED, "no restored face")
+    assert step.photograph.pixels is pixels
+
+
+def test_patches_are_dropped_once_laid_in(rng: np.random.Generator) -> None:
+    step = composed(background(rng, "uint8"), placed(20, 20, 90, plain(0)), placed(120, 90, 100, plain(9)), scale=1)
+    assert [face.patch for face in step.photograph.faces] == [None, None]
+    assert [face.strength for face in step.photograph.faces] == [1.0, 1.0]
+    assert (step.models, dict(step.findings)) == (("m",), {"faces": 2})
+
+
+@pytest.mark.parametrize("size", [64, 512])
+def test_the_soft_square_ends_in_nothing(size: int) -> None:
+    mask = soft_square(size)
+    assert mask.dtype == np.float32
+    assert mask[size // 2, size // 2] == pytest.approx(1.0, abs=1e-6)
+    border = np.concatenate([mask[:2].ravel(), mask[-2:].ravel(), mask[:, :2].ravel(), mask[:, -2:].ravel()])
+    assert not border.any()
+    assert (mask >= 0).all()
+    assert np.allclose(mask, mask[::-1, ::-1])

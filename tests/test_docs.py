@@ -1,0 +1,64 @@
+"""What the documents say is what the project does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import app
+from jobs.spec import parse_spec
+from pipeline.photograph import Analysis
+from pipeline.provenance import PROVENANCE
+from pipeline.record import KEPT
+from pipeline.stages import STAGES
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.toml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_job(example: Path) -> None:
+    spec = parse_spec(tomllib.loads(example.read_text(encoding="utf-8")), example.parent)
+    assert spec.make_recipe().stages
+
+
+def test_every_column_of_provenance_is_documented() -> None:
+    text = (ROOT / "docs" / "provenance.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"[a-z0-9_]+", text))
+    events = [field.name for field in KEPT.field("events").type.value_type]
+    faces = [field.name for field in KEPT.field("faces").type.value_type]
+    for name in [*PROVENANCE.names, *events, *faces, *Analysis.__dataclass_fields__]:
+        assert name in words, name
+
+
+def test_every_parameter_of_every_stage_is_documented() -> None:
+    text = (ROOT / "docs" / "job-spec.md").read_text(encoding="utf-8")
+    for name, stage in STAGES.items():
+        for parameter in stage.Parameters.model_fields:
+            assert f"{name}.{parameter}" in text, f"{name}.{parameter}"
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"^albumen ([a-z]+)", text, re.MULTILINE))
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert used
+    assert used <= commands
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert script.splitlines()[-1] == "make test"
+    assert re.search(r"^make test\b", readme, re.MULTILINE)
+
+
+def test_the_lock_names_no_index_and_every_package_has_a_hash() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in lock
+    packages = re.split(r"^(?=[A-Za-z])", lock, flags=re.MULTILINE)[1:]
+    assert packages
+    assert all("--hash=sha256:" in package for package in packages)
