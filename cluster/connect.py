@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ class ConnectError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a cluster can give: CPUs and GPUs in Ray's count, over all nodes."""
+    """What a cluster can give: CPUs and GPUs in Ray's count, over all nodes. node_cpus: of the node that has most."""
 
     cpus: float
     gpus: float
     nodes: int
+    node_cpus: float
 
 
 @contextmanager
@@ -57,6 +59,7 @@ def _start(address: str | None, cpus: int | None) -> None:
                 logging_level=logging.CRITICAL,
             )
         else:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         place = (
@@ -65,9 +68,18 @@ def _start(address: str | None, cpus: int | None) -> None:
         raise ConnectError(f"{place}: {str(error).strip().splitlines()[0]}") from error
 
 
+def _knock(address: str) -> None:
+    """Ray itself goes on asking an address where nobody is for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 def _resources() -> Resources:
     total = ray.cluster_resources()
-    found = Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), sum(node["Alive"] for node in ray.nodes()))
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((node.get("CPU", 0.0) for node in alive), default=0.0)
+    found = Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), len(alive), largest)
     if found.cpus <= 0:
         raise ConnectError("the cluster has no CPU to give")
     return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.errors import JobError, SpecError
 from pipeline.models.catalogue import CARDS
@@ -50,12 +51,16 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Restore a small real collection with the default recipe, on this machine."""
-    from jobs.demo import collect, demo_spec
+    from jobs.demo import MARK, collect, demo_spec
 
     output = output.resolve()
-    if output.exists() and any(output.iterdir()) and not (output / "run").exists() and not (output / "scans").exists():
+    if output.exists() and not output.is_dir():
+        raise JobError(f"{output} is no folder; choose another with --output")
+    if output.exists() and any(output.iterdir()) and not (output / MARK).exists():
         raise JobError(f"{output} is not empty and holds no demo; choose another folder with --output")
     if not (output / "run" / "run.json").exists():
+        output.mkdir(parents=True, exist_ok=True)
+        (output / MARK).touch()
         collect(output / "scans")
     plan, summary = _run(demo_spec(output), quiet=as_json)
     sheet = _write_sheet(plan.run, output / "before-after.png")
@@ -276,16 +281,20 @@ def models_list(as_json: AsJson = False) -> None:
 def models_fetch(
     ids: Annotated[list[str], typer.Argument(help="Models of the catalogue.", metavar="ID...")],
     mirror: Annotated[str | None, typer.Option(help="Folder or URI to fetch from instead of the publisher.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Download models into the cache; goes on where an earlier try stopped."""
     from rich.progress import Progress
 
     store = ModelStore(ModelSource(str(default_cache()), mirror))
     cards = [store.card(model_id) for model_id in ids]
-    with Progress(console=Console(stderr=True)) as bars:
+    with Progress(console=Console(stderr=True, quiet=as_json)) as bars:
         for card in cards:
             task = bars.add_task(card.id, total=card.bytes)
             store.ensure(card.id, public=True, progress=partial(_advance, bars, task))
+    if as_json:
+        _print_json({card.id: str(store.path(card.id)) for card in cards})
+        return
     for card in cards:
         _say(f"{card.id}  {store.path(card.id)}")
 
@@ -363,9 +372,9 @@ def _print_summary(summary: Summary) -> None:
 def _print_table(title: str | None, table: pa.Table) -> None:
     shown = Table(title=title, title_justify="left", title_style="bold", box=None)
     for name in table.column_names:
-        shown.add_column(name, overflow="fold")
-    for row in table.to_pylist():
-        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+        shown.add_column(Text(name), overflow="fold")
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        shown.add_row(*(Text("" if value is None else str(value)) for value in row))
     Console().print(shown)
     _say("")
 

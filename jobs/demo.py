@@ -15,6 +15,9 @@ from PIL import Image
 
 from jobs.spec import JobSpec, parse_spec
 
+# Says that a folder was made by the demo, so that it may write there again.
+MARK = ".albumen-demo"
+
 Print = NDArray[np.float32]
 
 

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -68,11 +69,14 @@ def freeze(spec: JobSpec) -> Listing:
 
 
 def _row(collection: str, number: int, entry: Entry, description: str | None, seen: Counter[str]) -> dict[str, Any]:
-    occurrence = seen[entry.key]
-    seen[entry.key] += 1
+    place = posixpath.normpath(entry.uri) if is_local(entry.uri) else entry.uri
+    occurrence = seen[place]
+    seen[place] += 1
     reason, detail = None, None
     if entry.fault is not None:
         reason, detail = str(Reason.SOURCE_UNREADABLE), entry.fault
+    elif not _is_text(entry.uri):
+        reason, detail = str(Reason.SOURCE_UNREADABLE), "the file's name is not UTF-8; rename it"
     elif occurrence:
         reason, detail = (
             str(Reason.DUPLICATE),
@@ -90,8 +94,18 @@ def _row(collection: str, number: int, entry: Entry, description: str | None, se
     }
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _folder_entries(store: Store, spec: JobSpec, listing: Listing) -> Iterator[tuple[Entry, str | None]]:
     for entry in store.list(spec.collection.source):
+        if entry.fault is not None and entry.key == ".":
+            raise StoreError(f"collection.source: {entry.uri}: {entry.fault}")
         name = PurePosixPath(entry.key)
         if entry.fault is None and (name.suffix.lower() not in READABLE or name.name.startswith(".")):
             listing.ignored[name.suffix.lower() or name.name] += 1
@@ -110,7 +124,9 @@ def _manifest_entries(store: Store, spec: JobSpec) -> Iterator[tuple[Entry, str 
         uri = key if "://" in key or key.startswith("/") else join(folder, key)
         if is_local(uri):
             uri = uri.removeprefix("file://")
-        rest = {name: value for name, value in row.items() if name != _SOURCE and value not in (None, "")}
+        rest = {
+            name: value for name, value in row.items() if name != _SOURCE and value not in (None, "") and value == value
+        }
         description = json.dumps(rest, sort_keys=True, ensure_ascii=False, default=str) if rest else None
         yield Entry(key, uri, None, None), description
 
@@ -118,11 +134,21 @@ def _manifest_entries(store: Store, spec: JobSpec) -> Iterator[tuple[Entry, str 
 def _read_csv(data: bytes, source: str) -> Iterable[Mapping[str, Any]]:
     reader = csv.DictReader(io.StringIO(_text(data, source)))
     _check_column(reader.fieldnames or [], source)
-    return reader
+    return _csv_rows(reader, source)
+
+
+def _csv_rows(reader: csv.DictReader[str], source: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        for number, row in enumerate(reader, start=1):
+            if None in row:
+                raise SpecError(f"{source}: row {number} has more cells than the header")
+            yield row
+    except csv.Error as error:
+        raise SpecError(f"{source}: line {reader.line_num}: {error}") from error
 
 
 def _read_jsonl(data: bytes, source: str) -> Iterable[Mapping[str, Any]]:
-    for number, line in enumerate(_text(data, source).splitlines(), start=1):
+    for number, line in enumerate(_text(data, source).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -131,6 +157,8 @@ def _read_jsonl(data: bytes, source: str) -> Iterable[Mapping[str, Any]]:
             raise SpecError(f"{source}: line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise SpecError(f"{source}: line {number} is no JSON object")
+        if not _is_text(json.dumps(row, ensure_ascii=False)):
+            raise SpecError(f"{source}: line {number} holds half of a surrogate pair")
         yield row
 
 
@@ -166,19 +194,33 @@ def _counted(ignored: Counter[str]) -> str:
 
 def write(store: Store, run: str, listing: Listing) -> None:
     """Freeze a listing into the run's folder."""
+    written = set()
     for number, start in enumerate(range(0, len(listing.rows), PART_ROWS)):
-        target = io.BytesIO()
-        pq.write_table(
-            pa.Table.from_pylist(listing.rows[start : start + PART_ROWS], MANIFEST), target, compression="zstd"
+        name = f"part-{number:06d}.parquet"
+        _put(
+            store, join(run, "manifest", name), pa.Table.from_pylist(listing.rows[start : start + PART_ROWS], MANIFEST)
         )
-        store.put(join(run, "manifest", f"part-{number:06d}.parquet"), target.getvalue())
+        written.add(name)
+    # A plan that was killed may have had more parts; a store has no way to remove them, so that they are emptied.
+    for entry in list(store.list_if_there(join(run, "manifest"))):
+        if entry.key.endswith(".parquet") and entry.key not in written:
+            _put(store, entry.uri, MANIFEST.empty_table())
+
+
+def _put(store: Store, uri: str, table: pa.Table) -> None:
+    target = io.BytesIO()
+    pq.write_table(table, target, compression="zstd")
+    store.put(uri, target.getvalue())
 
 
 def parts(store: Store, run: str) -> Iterator[pa.Table]:
     """The frozen manifest, part by part, in the order of item_no."""
     for entry in store.list_if_there(join(run, "manifest")):
         if entry.key.endswith(".parquet"):
-            yield pq.read_table(io.BytesIO(store.read(entry.uri)), schema=MANIFEST)
+            try:
+                yield pq.read_table(io.BytesIO(store.read(entry.uri)), schema=MANIFEST)
+            except pa.ArrowInvalid as error:
+                raise StoreError(f"{entry.uri} is damaged: {error}") from error
 
 
 def pending(store: Store, run: str, committed: NDArray[np.int64]) -> pa.Table:

@@ -48,6 +48,9 @@ class Progress:
             self._live.update(self._table(counts, total), refresh=True)
         elif time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
+            if not counts:
+                self.console.print("starting workers", highlight=False)
+                return
             for row in self._rows(counts, total):
                 self.console.print("  ".join(row), highlight=False)
 

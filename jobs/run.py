@@ -144,7 +144,7 @@ def plan_pools(plan: Plan, resources: Resources) -> tuple[Pool, ...]:
         for demand, (names, _) in zip(demands, groups, strict=True)
         if any(name in sizes for name in names)
     }
-    allocations = allocate(demands, resources.cpus, resources.gpus, chosen)
+    allocations = allocate(demands, resources.cpus, resources.gpus, chosen, resources.node_cpus)
     return tuple(_pool(names, allocation) for (names, _), allocation in zip(groups, allocations, strict=True))
 
 

@@ -152,6 +152,8 @@ def _read_run(store: Store, run: str) -> dict[str, Any] | None:
         known: dict[str, Any] = json.loads(text)
     except json.JSONDecodeError as error:
         raise JobError(f"{join(run, 'run.json')} is damaged: {error}") from error
+    if not isinstance(known, dict) or not {"run_id", "recipe_id", "photographs", "spec"} <= set(known):
+        raise JobError(f"{join(run, 'run.json')} was not written by Albumen; choose another [output] uri")
     return known
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import fsspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.errors import ModelError, SpecError
+from pipeline.errors import ModelError, SpecError, StoreError
 from pipeline.models.catalogue import CARDS, ModelCard
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
@@ -32,8 +35,8 @@ class Collection(_Section):
     name: str = Field(min_length=1)
     source: str = Field(min_length=1)
     endpoint: str | None = None
-    max_megapixels: float = Field(default=200.0, gt=0)
-    max_gigabytes: float = Field(default=4.0, gt=0)
+    max_megapixels: float = Field(default=200.0, gt=0, allow_inf_nan=False)
+    max_gigabytes: float = Field(default=4.0, gt=0, allow_inf_nan=False)
 
     @property
     def is_manifest(self) -> bool:
@@ -102,15 +105,19 @@ class JobSpec(_Section):
         """Raises SpecError."""
         tables = self.recipe.parameters()
         odd = [f"recipe.{name}: unknown key" for name, value in tables.items() if not isinstance(value, Mapping)]
+        try:
+            recipe = make_recipe(
+                self.recipe.stages,
+                {name: value for name, value in tables.items() if isinstance(value, Mapping)},
+                self.recipe.policy,
+                IngestParameters(megapixels=self.collection.max_megapixels, gigabytes=self.collection.max_gigabytes),
+                DeliverParameters(format=self.output.format, jpeg_quality=self.output.jpeg_quality),
+            )
+        except SpecError as error:
+            raise SpecError([*odd, *error.faults]) from error
         if odd:
             raise SpecError(odd)
-        return make_recipe(
-            self.recipe.stages,
-            tables,
-            self.recipe.policy,
-            IngestParameters(megapixels=self.collection.max_megapixels, gigabytes=self.collection.max_gigabytes),
-            DeliverParameters(format=self.output.format, jpeg_quality=self.output.jpeg_quality),
-        )
+        return recipe
 
     @property
     def source_options(self) -> StoreOptions:
@@ -158,6 +165,8 @@ def load_spec(path: Path) -> JobSpec:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise SpecError(f"{path}: {error}") from error
+    if not isinstance(data, dict):
+        raise SpecError(f"{path} holds no JSON object")
     return parse_spec(data, path.resolve().parent)
 
 
@@ -166,12 +175,30 @@ def parse_spec(data: Mapping[str, Any], base: Path) -> JobSpec:
     try:
         spec = JobSpec.model_validate(data)
     except ValidationError as error:
-        raise SpecError(describe_faults(error)) from error
+        raise SpecError([*describe_faults(error), *_faults_beside(data, error, base)]) from error
     spec = _absolute(spec, base)
     faults = [*_recipe_faults(spec), *_place_faults(spec)]
     if faults:
         raise SpecError(faults)
     return spec
+
+
+def _faults_beside(data: Mapping[str, Any], error: ValidationError, base: Path) -> list[str]:
+    """Faults of meaning beside faults of form: what is wrong in form is left out, and the rest looked at."""
+    rest = copy.deepcopy(dict(data))
+    for fault in error.errors():
+        *path, last = fault["loc"]
+        place: Any = rest
+        for part in path:
+            place = place[part]
+        if fault["type"] == "missing" or not isinstance(place, dict):
+            return []
+        place.pop(last, None)
+    try:
+        parse_spec(rest, base)
+    except SpecError as found:
+        return [text for text in found.faults if not text.endswith("field required")]
+    return []
 
 
 def check_places(spec: JobSpec) -> list[str]:
@@ -201,15 +228,22 @@ def _recipe_faults(spec: JobSpec) -> list[str]:
     faults = []
     for need in recipe.needs():
         try:
-            store.card(need.model_id)
+            card = store.card(need.model_id)
         except ModelError as error:
             faults.append(f"recipe: {error.faults[0]} (albumen models list shows those there are)")
+            continue
+        if card.task != need.task:
+            faults.append(f"recipe: model {card.id!r} is for {card.task!r} and cannot be used for {need.task!r}")
     return faults
 
 
 def _place_faults(spec: JobSpec) -> list[str]:
     source, output = spec.collection.source, spec.output.uri
-    faults = []
+    faults = [
+        f"{key}: {uri}: there is no store of this scheme"
+        for key, uri in (("collection.source", source), ("output.uri", output))
+        if not is_local(uri) and uri.split("://")[0] not in fsspec.available_protocols()
+    ]
     if contains(source, output):
         faults.append(f"output.uri: {output} lies inside the source {source}; originals are never written to")
     elif contains(output, source):
@@ -222,19 +256,26 @@ def _place_faults(spec: JobSpec) -> list[str]:
     ]
     taken = {card.id for card in CARDS}
     faults += [f"models.local: {m.id!r} is a name of the catalogue" for m in spec.models.local if m.id in taken]
+    named = Counter(model.id for model in spec.models.local)
+    faults += [f"models.local: {name!r} is named twice" for name, count in named.items() if count > 1]
     return faults
 
 
 def _absolute(spec: JobSpec, base: Path) -> JobSpec:
-    def place(uri: str) -> str:
-        return canonical(str(base / Path(uri).expanduser())) if is_local(uri) and "://" not in uri else canonical(uri)
+    def place(uri: str, key: str = "models") -> str:
+        try:
+            return canonical(str(base / Path(uri).expanduser())) if "://" not in uri else canonical(uri)
+        except (RuntimeError, StoreError) as error:
+            raise SpecError(f"{key}: {error}") from error
 
     models = spec.models
     local = tuple(model.model_copy(update={"file": place(model.file)}) for model in models.local)
     return spec.model_copy(
         update={
-            "collection": spec.collection.model_copy(update={"source": place(spec.collection.source)}),
-            "output": spec.output.model_copy(update={"uri": place(spec.output.uri)}),
+            "collection": spec.collection.model_copy(
+                update={"source": place(spec.collection.source, "collection.source")}
+            ),
+            "output": spec.output.model_copy(update={"uri": place(spec.output.uri, "output.uri")}),
             "models": models.model_copy(
                 update={
                     "mirror": None if models.mirror is None else place(models.mirror),

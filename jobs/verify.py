@@ -44,7 +44,7 @@ def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> R
     store = Store(StoreOptions(endpoint))
     source_store = Store(StoreOptions(known["spec"]["collection"]["endpoint"]))
     rows = provenance.live(store, place).to_pylist()
-    faults = [*_counts(store, place, known), *_outputs(store, place, rows)]
+    faults = [*_counts(store, place, known, rows), *_outputs(store, place, rows)]
     for row in rows:
         faults += _chain(row)
         if sources:
@@ -53,8 +53,8 @@ def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> R
     return Report(known["photographs"], sum(row["status"] == "restored" for row in rows), hashed, tuple(faults))
 
 
-def _counts(store: Store, run: str, known: dict[str, Any]) -> Iterator[Fault]:
-    parts = [part.select(["item_no", "item_id"]) for part in manifest.parts(store, run)]
+def _counts(store: Store, run: str, known: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[Fault]:
+    parts = [part.select(["item_no", "item_id", "source_uri"]) for part in manifest.parts(store, run)]
     planned = pa.concat_tables(parts) if parts else pa.table({"item_no": pa.array([], pa.int64()), "item_id": []})
     if planned.num_rows != known["photographs"]:
         yield Fault("manifest", join(run, "manifest"), f"{planned.num_rows} rows; run.json says {known['photographs']}")
@@ -62,6 +62,13 @@ def _counts(store: Store, run: str, known: dict[str, Any]) -> Iterator[Fault]:
     numbers = planned["item_no"].to_numpy()
     for item in planned.filter(pa.array(~np.isin(numbers, committed)))["item_id"].to_pylist():
         yield Fault("missing", item, "in the manifest, but no provenance row answers it")
+    plans = {row["item_no"]: row for row in planned.to_pylist()}
+    for row in rows:
+        plan = plans.get(row["item_no"], row)
+        if (plan["item_id"], plan["source_uri"]) != (row["item_id"], row["source_uri"]):
+            yield Fault(
+                "manifest", row["item_id"], "manifest and provenance name different photographs under one number"
+            )
     for number in np.setdiff1d(committed, numbers):
         yield Fault("unknown", str(number), "a provenance row answers no row of the manifest")
 
@@ -86,7 +93,8 @@ def _outputs(store: Store, run: str, rows: list[dict[str, Any]]) -> Iterator[Fau
         if found != row["output_sha256"]:
             yield Fault("altered", uri, f"sha256 is {found}; it was delivered as {row['output_sha256']}")
     for entry in store.list_if_there(join(run, "images")):
-        if entry.key not in expected:
+        name = entry.key.rsplit("/", 1)[-1]
+        if entry.key not in expected and not (name.startswith(".") and name.endswith(".part")):
             yield Fault("unexplained", entry.uri, "no provenance row explains this file")
 
 

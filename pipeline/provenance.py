@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.errors import Status
+from pipeline.errors import Status, StoreError
 from pipeline.record import KEPT, SCHEMA_VERSION, Record, kept_row
 from pipeline.storage import Store, join
 
@@ -89,8 +89,15 @@ def committed_numbers(store: Store, run: str) -> NDArray[np.int64]:
     found = dataset(store, run)
     if found is None:
         return np.empty(0, np.int64)
-    numbers: NDArray[np.int64] = found.to_table(columns=["item_no"])["item_no"].to_numpy()
+    numbers: NDArray[np.int64] = _read(found, ["item_no"])["item_no"].to_numpy()
     return np.unique(numbers)
+
+
+def _read(found: ds.Dataset, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        return found.to_table(columns=columns)
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"the provenance is damaged: {error}") from error
 
 
 def live(store: Store, run: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -99,7 +106,7 @@ def live(store: Store, run: str, columns: Sequence[str] | None = None) -> pa.Tab
     if found is None:
         return PROVENANCE.empty_table() if columns is None else PROVENANCE.empty_table().select(list(columns))
     wanted = None if columns is None else list(dict.fromkeys([*columns, "item_no"]))
-    table = found.to_table(columns=wanted)
+    table = _read(found, wanted)
     numbers = table["item_no"].to_numpy()
     _, first = np.unique(numbers, return_index=True)
     table = table.take(pa.array(first))

@@ -45,11 +45,13 @@ class Recipe:
 
     def needs(self) -> tuple[ModelNeed, ...]:
         """Each model once; required wins over optional."""
-        found: dict[str, bool] = {}
+        found: dict[str, ModelNeed] = {}
         for spec in self.stages:
             for need in spec.needs():
-                found[need.model_id] = found.get(need.model_id, False) or need.required
-        return tuple(ModelNeed(model, required) for model, required in found.items())
+                known = found.get(need.model_id)
+                if known is None or need.required:
+                    found[need.model_id] = need
+        return tuple(found.values())
 
     def identity(self, models: Mapping[str, str]) -> str:
         """The recipe id, 64 hex digits. models: id to SHA-256 of the installed models among `needs`."""

@@ -54,10 +54,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ModelNeed:
-    """A model that a stage would use. Where it is not required and not installed, the stage records a skip."""
+    """A model that a stage would use. Where it is not required and not installed, the stage records a skip.
+
+    task: what the catalogue must say that it is for.
+    """
 
     model_id: str
     required: bool
+    task: str
 
 
 class Stage(Protocol):

@@ -53,8 +53,11 @@ def join(root: str, *parts: str) -> str:
 def canonical(uri: str) -> str:
     """An absolute name with links resolved, so that two spellings of one place compare equal."""
     if is_local(uri):
-        return str(local_path(uri).expanduser().resolve())
-    return uri.rstrip("/")
+        try:
+            return str(local_path(uri).expanduser().resolve())
+        except (RuntimeError, ValueError) as error:
+            raise StoreError(f"{uri}: {error}") from error
+    return ("s3://" + uri.removeprefix("s3a://") if uri.startswith("s3a://") else uri).rstrip("/")
 
 
 def contains(outer: str, inner: str) -> bool:

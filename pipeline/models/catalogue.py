@@ -17,10 +17,10 @@ _ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 class ModelCard:
     """What has to be known of a model before its file is opened.
 
-    id: how recipes name it. file, bytes, sha256: the weights file as published; bytes is None for a job's own model. url: where it is published, or None
-    for a model that comes with a package. licence: SPDX expression. architecture: the key of an adapter.
-    scale: output pixels per input pixel along one side. half: fit for 16-bit floats.
-    package: the Python package that ships `file`, for a model that needs no download.
+    id: how recipes name it. file, bytes, sha256: the weights file as published; bytes is None for a job's own model.
+    url: where it is published, or None for a model that comes with a package. licence: SPDX expression.
+    architecture: the key of an adapter. task: what it is for. scale: output pixels per input pixel along one side.
+    half: fit for 16-bit floats. package: the Python package that ships `file`, for a model that needs no download.
     """
 
     id: str

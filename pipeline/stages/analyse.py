@@ -35,7 +35,11 @@ class Analyse:
 
     @classmethod
     def needs(cls, parameters: AnalyseParameters) -> tuple[ModelNeed, ...]:
-        return () if parameters.detector is None else (ModelNeed(parameters.detector, required=False),)
+        return (
+            ()
+            if parameters.detector is None
+            else (ModelNeed(parameters.detector, required=False, task="detect-faces"),)
+        )
 
     def open(self, models: ModelStore, device: Device) -> None:
         if self.parameters.detector is not None and models.obtainable(self.parameters.detector):

@@ -43,7 +43,10 @@ class Faces:
 
     @classmethod
     def needs(cls, parameters: FacesParameters) -> tuple[ModelNeed, ...]:
-        return tuple(ModelNeed(model, parameters.required) for model in (parameters.detector, parameters.restorer))
+        return (
+            ModelNeed(parameters.detector, parameters.required, "detect-faces"),
+            ModelNeed(parameters.restorer, parameters.required, "faces"),
+        )
 
     def open(self, models: ModelStore, device: Device) -> None:
         wanted = (self.parameters.detector, self.parameters.restorer)

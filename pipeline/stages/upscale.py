@@ -52,7 +52,7 @@ class Upscale:
 
     @classmethod
     def needs(cls, parameters: UpscaleParameters) -> tuple[ModelNeed, ...]:
-        return (ModelNeed(parameters.model, required=True),)
+        return (ModelNeed(parameters.model, required=True, task="upscale"),)
 
     def open(self, models: ModelStore, device: Device) -> None:
         import torch

@@ -209,7 +209,6 @@ def test_an_unknown_scheme_is_code_1(albumen: Call, command: str) -> None:
     assert "foo" in err
 
 
-@pytest.mark.xfail(strict=True, reason="storage.canonical lets pathlib's RuntimeError through: a traceback")
 @pytest.mark.parametrize("command", ["query", "verify"])
 def test_the_home_of_nobody_is_no_run(albumen: Call, command: str) -> None:
     code, _, err = albumen(command, "~no-such-user-here/run")
@@ -257,7 +256,6 @@ def test_query_with_wrong_sql_is_code_2(albumen: Call, finished: Plan) -> None:
     assert err.endswith("Views: photographs, events, faces, manifest.\n")
 
 
-@pytest.mark.xfail(strict=True, reason="rich reads values as markup: [/b] ends in MarkupError, [bold] is swallowed")
 @pytest.mark.parametrize("name", ["Blatt [/b] 3.png", "Blatt [bold]3.png", "[red]"])
 def test_query_prints_names_with_brackets_as_they_are(albumen: Call, finished: Plan, name: str) -> None:
     code, out, _ = albumen("query", finished.run, f"SELECT '{name}' AS name")
@@ -265,7 +263,6 @@ def test_query_prints_names_with_brackets_as_they_are(albumen: Call, finished: P
     assert name in out
 
 
-@pytest.mark.xfail(strict=True, reason="rows become dicts by column name: of two columns of one name only one is left")
 def test_query_prints_two_columns_of_one_name(albumen: Call, finished: Plan) -> None:
     _, out, _ = albumen("query", finished.run, "SELECT 'one' AS x, 'two' AS x")
     assert "one" in out
@@ -389,7 +386,6 @@ def test_demo_leaves_a_folder_of_other_things_alone(albumen: Call, tmp_path: Pat
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
 
 
-@pytest.mark.xfail(strict=True, reason="demo calls iterdir on whatever exists: NotADirectoryError for a file")
 def test_demo_into_a_file_is_one_message(albumen: Call, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, _, err = albumen("demo", "--output", tmp_path / "file")

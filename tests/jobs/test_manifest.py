@@ -141,9 +141,6 @@ def test_a_link_to_a_folder_is_not_followed(make_spec: Merge, tmp_path: Path) ->
     assert (len(listing.rows), listing.ignored) == (1, Counter({"loop": 1}))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="source_uri gets backslash escapes, so that ingest looks for a file of another name"
-)
 def test_a_name_that_is_not_utf_8_leads_to_its_file_or_is_refused_for_it(make_spec: Merge, tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path / "scans") + b"/caf\xe9.png")).write_bytes(b"x")
@@ -174,7 +171,6 @@ def test_a_folder_that_may_not_be_read_is_one_refused_row(make_spec: Merge, open
     assert "cannot be read" in listing.rows[1]["detail"]
 
 
-@pytest.mark.xfail(strict=True, reason="storage._walk makes the source itself a refused row, frozen as a run of one")
 def test_a_source_that_may_not_be_read_is_an_error(make_spec: Merge, open_folder: Path) -> None:
     put(open_folder / "scans/a.png")
     spec = make_spec(open_folder)
@@ -298,27 +294,21 @@ def test_a_file_uri_becomes_a_path(from_file: Callable[..., Listing]) -> None:
     assert uris(from_file("l.csv", b"source_uri\nfile:///scans/a.png\n")) == ["/scans/a.png"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="csv keeps cells beyond the header under the key None, which sort_keys cannot sort"
-)
 def test_a_csv_row_with_too_many_cells(from_file: Callable[..., Listing]) -> None:
     with pytest.raises(SpecError, match="row 2"):
         from_file("l.csv", b"source_uri,title\na.png,x\nb.png,Smith, John\n")
 
 
-@pytest.mark.xfail(strict=True, reason="csv.Error is not caught: a cell over 131,072 characters ends in a traceback")
 def test_a_csv_with_a_cell_beyond_the_readers_limit(from_file: Callable[..., Listing]) -> None:
     with pytest.raises(SpecError, match=r"l\.csv"):
         from_file("l.csv", b'source_uri,title\na.png,"' + b"x" * 200_000 + b'"\n')
 
 
-@pytest.mark.xfail(strict=True, reason="str.splitlines also cuts at U+2028, which JSON allows inside a string")
 def test_a_line_separator_inside_a_jsonl_string(from_file: Callable[..., Listing]) -> None:
     listing = from_file("l.jsonl", '{"source_uri": "a.png", "title": "one\u2028two"}\n'.encode())
     assert json.loads(listing.rows[0]["description"]) == {"title": "one\u2028two"}
 
 
-@pytest.mark.xfail(strict=True, reason="a lone surrogate reaches str.encode: UnicodeEncodeError instead of a SpecError")
 @pytest.mark.parametrize("line", [b'{"source_uri": "a\\ud800.png"}', b'{"source_uri": "a.png", "title": "\\ud800"}'])
 def test_a_jsonl_string_that_is_no_unicode(make_spec: Merge, tmp_path: Path, line: bytes) -> None:
     (tmp_path / "l.jsonl").write_bytes(line)
@@ -326,9 +316,6 @@ def test_a_jsonl_string_that_is_no_unicode(make_spec: Merge, tmp_path: Path, lin
         manifest.write(Store(), str(tmp_path / "run"), freeze(make_spec(collection={"source": "l.jsonl"})))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="json.dumps writes NaN, which is no JSON: SQL over description fails on that row"
-)
 def test_a_missing_number_keeps_the_description_json(from_file: Callable[..., Listing]) -> None:
     target = io.BytesIO()
     pq.write_table(pa.table({"source_uri": ["a.png"], "year": [float("nan")], "box": [3]}), target)

@@ -194,9 +194,6 @@ def test_a_folder_that_belongs_to_something_else_is_left_alone(
     assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [foreign]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="rundir trusts any run.json: KeyError or TypeError for one that Albumen did not write"
-)
 @pytest.mark.parametrize("text", ["{}", "[]", '{"run": 1}'])
 def test_a_run_json_of_another_program_is_no_run(make_spec: Merge, scans: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "run").mkdir()
@@ -316,7 +313,6 @@ def test_a_plan_that_was_killed_is_planned_again(
     assert (plan.new, plan.photographs, pending(plan).num_rows) == (True, 4, 4)
 
 
-@pytest.mark.xfail(strict=True, reason="parts of the killed plan beyond the new one's stay: stale rows become pending")
 def test_a_plan_that_was_killed_leaves_no_rows_behind(
     make_spec: Merge, scans: Path, kill: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,7 +256,6 @@ def test_a_local_model_may_not_take_a_name_of_the_catalogue(make_spec: Merge) ->
     assert fault == "models.local: 'yunet-2023mar' is a name of the catalogue"
 
 
-@pytest.mark.xfail(strict=True, reason="spec._place_faults does not compare the ids of models.local with each other")
 def test_two_local_models_may_not_share_a_name(make_spec: Merge) -> None:
     (fault,) = faults(make_spec, models={"local": [LOCAL, LOCAL | {"file": "other.pth", "sha256": "b" * 64}]})
     assert fault.startswith("models.local: 'ours'")
@@ -299,7 +298,6 @@ def test_a_bucket_cannot_hold_source_and_output_inside_each_other(make_spec: Mer
     assert fault.startswith("output.uri: ")
 
 
-@pytest.mark.xfail(strict=True, reason="storage.canonical keeps s3a:// and s3:// apart although Store opens both as S3")
 def test_another_spelling_of_s3_does_not_hide_the_source(make_spec: Merge) -> None:
     (fault,) = faults(make_spec, collection={"source": "s3://b/scans"}, output={"uri": "s3a://b/scans/restored"})
     assert fault.startswith("output.uri: ")
@@ -312,7 +310,6 @@ def test_a_source_of_an_unknown_scheme_is_a_fault_of_its_key(make_spec: Merge) -
     assert fault.startswith("collection.source: foo://bucket/scans")
 
 
-@pytest.mark.xfail(strict=True, reason="rundir._read_run meets the unknown scheme first and raises a bare StoreError")
 def test_an_output_of_an_unknown_scheme_is_a_fault_of_its_key(make_spec: Merge, scans: Path) -> None:
     with pytest.raises(SpecError) as caught:
         prepare(make_spec(output={"uri": "foo://bucket/run"}))
@@ -320,7 +317,6 @@ def test_an_output_of_an_unknown_scheme_is_a_fault_of_its_key(make_spec: Merge, 
     assert fault.startswith("output.uri: foo://bucket/run")
 
 
-@pytest.mark.xfail(strict=True, reason="parse_spec looks at no scheme: the fault is found later and alone")
 def test_unknown_schemes_are_faults_of_the_text(make_spec: Merge) -> None:
     found = faults(
         make_spec,
@@ -349,14 +345,12 @@ def test_a_pool_has_at_least_one_actor(make_spec: Merge, size: int) -> None:
     assert fault.startswith("cluster.pools.analyse: ")
 
 
-@pytest.mark.xfail(strict=True, reason="inf passes gt=0: int(inf) fails in ingest, and JSON turns it into null")
 @pytest.mark.parametrize("key", ["max_megapixels", "max_gigabytes"])
 def test_a_limit_is_a_finite_number(make_spec: Merge, key: str) -> None:
     (fault,) = faults(make_spec, collection={key: float("inf")})
     assert fault.startswith(f"collection.{key}: ")
 
 
-@pytest.mark.xfail(strict=True, reason="spec._absolute lets ValueError and RuntimeError of pathlib through")
 @pytest.mark.parametrize("place", ["scans\0", "~no-such-user-here/scans"])
 def test_a_path_that_cannot_be_is_a_fault(make_spec: Merge, place: str) -> None:
     (fault,) = faults(make_spec, collection={"source": place})
@@ -402,15 +396,11 @@ def test_faults_of_meaning_are_reported_together(make_spec: Merge) -> None:
     ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="parse_spec stops after pydantic's faults: recipe and places are looked at later"
-)
 def test_faults_of_form_and_of_meaning_are_reported_together(make_spec: Merge) -> None:
     found = faults(make_spec, collection={"sorce": "x"}, recipe={"policy": "wild"}, output={"uri": "scans/restored"})
     assert {fault.split(": ")[0] for fault in found} == {"collection.sorce", "recipe.policy", "output.uri"}
 
 
-@pytest.mark.xfail(strict=True, reason="JobSpec.make_recipe raises its unknown keys before make_recipe looks further")
 def test_an_unknown_key_of_the_recipe_hides_no_other_fault(make_spec: Merge) -> None:
     found = faults(make_spec, recipe={"polcy": "x", "policy": "wild", "stages": ["sharpen"]})
     assert {fault.split(": ")[0] for fault in found} == {"recipe.polcy", "recipe.policy", "recipe.stages"}
@@ -454,9 +444,6 @@ def test_a_spec_that_is_not_json(tmp_path: Path) -> None:
         load_spec(tmp_path / "job.json")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the fault is ': input should be a valid dictionary': it names neither file nor key"
-)
 def test_a_spec_that_is_no_object_says_which_file(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text("[]", encoding="utf-8")
     with pytest.raises(SpecError) as caught:

@@ -227,7 +227,6 @@ def test_a_photograph_committed_twice_is_no_fault(finished: Plan) -> None:
     assert verify(finished.run).faults == ()
 
 
-@pytest.mark.xfail(strict=True, reason="a damaged Parquet file of the record ends verify with an Arrow error")
 @pytest.mark.parametrize("folder", ["provenance", "manifest"])
 def test_a_damaged_record_is_reported(finished: Plan, folder: str) -> None:
     path = next(Path(finished.run, folder).iterdir())
@@ -239,7 +238,6 @@ def test_a_damaged_record_is_reported(finished: Plan, folder: str) -> None:
     assert any(path.name in text for text in found)
 
 
-@pytest.mark.xfail(strict=True, reason="verify compares item numbers only: other ids and sources in the manifest pass")
 def test_a_manifest_whose_rows_were_exchanged_is_found(finished: Plan) -> None:
     (part,) = Path(finished.run, "manifest").iterdir()
     rows = pq.read_table(part).to_pylist()
