@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.unsignedinteger[Any]]
 Mask = NDArray[np.bool_]
 
+# Weights of red, green and blue in luma: Rec. ITU-R BT.601.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
 DEPTHS = ("uint8", "uint16")
 
 
@@ -155,8 +158,7 @@ def luma(pixels: Pixels) -> NDArray[np.float32]:
     unit = np.float32(1.0 / np.iinfo(pixels.dtype).max)
     if pixels.shape[2] == 1:
         return pixels[..., 0].astype(np.float32) * unit
-    weights = np.array([0.299, 0.587, 0.114], np.float32) * unit
-    grey: NDArray[np.float32] = pixels.astype(np.float32) @ weights
+    grey: NDArray[np.float32] = pixels.astype(np.float32) @ (LUMA * unit)
     return grey
 
 

@@ -61,7 +61,7 @@ class Recipe:
             "stages": [
                 [spec.name, STAGES[spec.name].version, spec.parameters.model_dump(mode="json")] for spec in self.stages
             ],
-            "deliver": [delivery.Deliver.version, self.deliver.model_dump(mode="json")],
+            "deliver": [delivery.Deliver.version, self.deliver.decisive()],
             "policy": asdict(self.policy),
             "models": {model: digest for model, digest in sorted(models.items()) if model in wanted},
         }

@@ -252,8 +252,13 @@ def _photograph(record: Record, table: pa.Table) -> Photograph:
     dtype = np.dtype(table["dtype"][0].as_py())
 
     def plane(name: str, kind: Any, count: int) -> np.ndarray[Any, Any] | None:
-        value = table[name][0]
-        return np.frombuffer(value.as_buffer(), kind, count) if value.is_valid else None
+        chunk = next(chunk for chunk in table[name].chunks if len(chunk))
+        if chunk.null_count:
+            return None
+        # An Arrow scalar would copy the value; the chunk's own buffers do not.
+        _, offsets, data = chunk.buffers()
+        start = int(np.frombuffer(offsets, np.int64, 1, 8 * chunk.offset)[0])
+        return np.frombuffer(data, kind, count, start)
 
     area = shape[0] * shape[1]
     pixels = plane("pixels", dtype, area * shape[2])

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ItemError, Reason, StoreError
 
@@ -91,6 +92,9 @@ class Store:
 
     def filesystem(self, uri: str) -> tuple[Any, str]:
         """The fsspec filesystem for a URI, and the URI's path in it. Raises StoreError for an unknown scheme."""
+        if is_local(uri):
+            # Not by fsspec's own reading of a name, to which `::` means a chain of stores.
+            return LocalFileSystem(), str(local_path(uri))
         scheme = urlsplit(uri).scheme
         settings: dict[str, Any] = {}
         if scheme in ("s3", "s3a"):
@@ -136,6 +140,8 @@ class Store:
                 _check_size(filesystem.info(path)["size"], limit, uri)
                 data: bytes = filesystem.cat_file(path)
             return data
+        except StoreError as error:
+            raise ItemError(Reason.SOURCE_UNREADABLE, str(error)) from error
         except FileNotFoundError as error:
             raise ItemError(Reason.SOURCE_MISSING, f"{uri} is not there") from error
         except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -22,13 +24,17 @@ FAULTS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    EOFError,
     LookupError,
     MemoryError,
     OSError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
     cv2.error,
+    struct.error,
+    zlib.error,
 )
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
 
@@ -79,7 +85,10 @@ def run_stage(
     event = replace(event, device=device.kind)
     for (i, photograph), answer in zip(alive, answers, strict=True):
         given = replace(event, input_sha256=_last_digest(records[i]) or pixel_digest(photograph))
-        result[i] = _finish(records[i], photograph, answer, given, models)
+        try:
+            result[i] = _finish(records[i], photograph, answer, given, models)
+        except FAULTS as error:
+            result[i] = _finish(records[i], photograph, as_item_error(error, stage.name), given, models)
     return result
 
 
@@ -104,7 +113,10 @@ def _finish(record: Record, before: Photograph, answer: Step | ItemError, event:
 
 def _answers(stage: Stage, photographs: Sequence[Photograph]) -> list[Step | ItemError]:
     try:
-        return list(stage.restore(photographs))
+        answers = list(stage.restore(photographs))
+        if len(answers) != len(photographs):
+            raise ValueError(f"{len(photographs)} photographs went in and {len(answers)} answers came out")
+        return answers
     except ItemError as error:
         fault = error
     except FAULTS as error:

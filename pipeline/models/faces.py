@@ -105,7 +105,7 @@ class FaceRestorer:
         with torch.inference_mode(), torch.random.fork_rng(devices=cuda):
             torch.manual_seed(seed)
             output = self._network(tensor, return_rgb=False)[0]
-        unit: NDArray[np.float32] = output[0].float().clamp_(-1, 1).add_(1).div_(2).cpu().numpy().transpose(1, 2, 0)
+        unit: NDArray[np.float32] = output[0].float().clamp(-1, 1).add(1).div(2).cpu().numpy().transpose(1, 2, 0)
         return unit
 
 

@@ -31,7 +31,14 @@ class Convolution:
 
 def read_convolutions(graph: Path, weights: Path) -> list[Convolution]:
     """Every convolution in the graph's order. Raises ModelError where the two files do not fit each other."""
-    lines = graph.read_text(encoding="ascii").splitlines()
+    try:
+        return _read(graph, weights)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{graph} is no graph of plain convolutions: {error}") from error
+
+
+def _read(graph: Path, weights: Path) -> list[Convolution]:
+    lines = [line for line in graph.read_text(encoding="ascii").splitlines() if line.strip()]
     if not lines or lines[0].strip() != _MAGIC:
         raise ModelError(f"{graph} is no ncnn graph")
     data = weights.read_bytes()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
@@ -108,7 +109,10 @@ class ModelStore:
         import torch
 
         path = self.ensure(model_id)
-        weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (UnpicklingError, EOFError, LookupError, RuntimeError, ValueError) as error:
+            raise ModelError(f"model {model_id}: {path} is no checkpoint that may be loaded: {error}") from error
         return weights
 
     def _origin(self, card: ModelCard, *, public: bool) -> str | None:
@@ -137,7 +141,7 @@ class ModelStore:
         final = self.path(card.id)
         final.parent.mkdir(parents=True, exist_ok=True)
         part = final.with_name(final.name + ".part")
-        with _exclusive(part.with_name(part.name + ".lock")):
+        with _exclusive(final.parent):
             if final.is_file():
                 return
             try:
@@ -153,13 +157,14 @@ class ModelStore:
             os.replace(part, final)
 
 
-def state_dict(weights: dict[str, Any]) -> dict[str, torch.Tensor]:
+def state_dict(weights: object) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint, whichever of the usual keys they lie under, without a `module.` prefix."""
-    for key in ("params_ema", "params", "state_dict"):
-        if key in weights:
-            weights = weights[key]
-            break
-    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    if not isinstance(weights, dict):
+        raise ModelError("a checkpoint that holds no table of tensors")
+    tensors: dict[str, torch.Tensor] = next(
+        (weights[key] for key in ("params_ema", "params", "state_dict") if key in weights), weights
+    )
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
 def _download(store: Store, origin: str, part: Path, size: int | None, progress: Progress | None) -> None:
@@ -188,11 +193,11 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """One download of a file at a time on this machine, however many actors want it."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def _exclusive(folder: Path) -> Iterator[None]:
+    """One download at a time into a cache on this machine, however many actors want one. Leaves no lock file behind."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -29,6 +30,11 @@ def open_upscaler(models: ModelStore, model_id: str) -> torch.nn.Module:
     compat.install()
     network = ARCHITECTURES[card.architecture](models, card)
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def side_multiple(card: ModelCard) -> int:
+    """What the sides of an input must be divisible by: RRDBNet for factor 2 first folds 2 x 2 pixels into channels."""
+    return {1: 4, 2: 2}.get(card.scale, 1) if card.architecture.startswith("rrdbnet") else 1
 
 
 def _rrdbnet(scale: int) -> torch.nn.Module:
@@ -68,8 +74,13 @@ def _open_compact(models: ModelStore, card: ModelCard) -> torch.nn.Module:
     from realesrgan.archs.srvgg_arch import SRVGGNetCompact
 
     tensors = state_dict(models.read_weights(card.id))
+    numbers = [int(found[1]) for name in tensors if (found := re.fullmatch(r"body\.(\d+)\.weight", name))]
+    if "body.0.weight" not in tensors or max(numbers) < 2:
+        raise ModelError(
+            f"model {card.id}: the file does not fit {card.architecture}: there is no body of convolutions"
+        )
     # Convolutions and activations alternate: `body.0` is the first convolution, `body.<2n+2>` the last.
-    depth = (max(int(name.split(".")[1]) for name in tensors) - 2) // 2
+    depth = (max(numbers) - 2) // 2
     network: torch.nn.Module = SRVGGNetCompact(
         num_in_ch=3,
         num_out_ch=3,

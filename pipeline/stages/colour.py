@@ -13,7 +13,7 @@ from pydantic import Field
 from pipeline.errors import ItemError
 from pipeline.measures import lab, tone_of
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Photograph, Pixels, Tone, luma, to_depth
+from pipeline.photograph import LUMA, Photograph, Pixels, Tone, luma, to_depth
 from pipeline.policy import Policy, ceiling
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
@@ -61,7 +61,7 @@ class Colour:
         gains = np.ones(photograph.pixels.shape[2], np.float32)
         if tone is Tone.COLOURED and self.balance > 0:
             gains = 1 + np.float32(self.balance) * (balance_gains(photograph.pixels) - 1)
-        slope, offset = stretch(photograph.pixels, self.contrast)
+        slope, offset = stretch(photograph.pixels, self.contrast, gains)
         findings: dict[str, Any] = {
             "tone": str(tone),
             "gains": [float(gain) for gain in gains],
@@ -92,9 +92,15 @@ def balance_gains(pixels: Pixels) -> NDArray[np.float32]:
     return bounded
 
 
-def stretch(pixels: Pixels, strength: float) -> tuple[float, float]:
-    """Slope and offset that carry the tones `strength` of the way to the full range, without clipping the percentiles."""
-    low, high = (float(value) for value in np.percentile(luma(pixels), _PERCENTILES))
+def stretch(pixels: Pixels, strength: float, gains: NDArray[np.float32] | None = None) -> tuple[float, float]:
+    """Slope and offset that carry the tones `strength` of the way to the full range, without clipping the percentiles.
+
+    gains: of the channels, applied before.
+    """
+    light = luma(pixels)
+    if gains is not None and pixels.shape[2] == 3:
+        light = pixels.astype(np.float32) @ (gains * LUMA / np.float32(np.iinfo(pixels.dtype).max))
+    low, high = (float(value) for value in np.percentile(light, _PERCENTILES))
     if strength <= 0 or high - low < 1 / 255:
         return 1.0, 0.0
     slope = min(1.0 / (high - low), _MOST_STRETCH)

@@ -22,6 +22,10 @@ class DeliverParameters(Parameters):
     format: Literal["tiff", "png", "jpeg"] = "tiff"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
 
+    def decisive(self) -> dict[str, object]:
+        """What decides the bytes: quality does for JPEG only."""
+        return self.model_dump(mode="json", exclude=set() if self.format == "jpeg" else {"jpeg_quality"})
+
 
 def image_uri(run: str, item_id: str, file_format: str) -> str:
     """<run>/images/<aa>/<item_id>.<ext>, decided by the item alone: a retry writes the same name."""

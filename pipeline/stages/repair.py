@@ -62,6 +62,7 @@ class Repair:
         sigma = noise_sigma(luma(pixels)) * 255
         if self.denoise > 0 and sigma >= _QUIET:
             pixels, calm = denoise(pixels, sigma, self.denoise)
+            damage = damage | calm
             findings |= {"denoised_fraction": float(calm.mean()), "noise_sigma": sigma}
         if pixels is photograph.pixels:
             return Step(photograph, Outcome.SKIPPED, "nothing to repair was found", findings=findings)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.errors import ItemError, Reason
 from pipeline.models.store import ModelStore
-from pipeline.models.upscalers import open_upscaler
-from pipeline.photograph import Photograph, Pixels, is_neutral, to_depth
+from pipeline.models.upscalers import open_upscaler, side_multiple
+from pipeline.photograph import LUMA, Photograph, Pixels, is_neutral, to_depth
 from pipeline.policy import Policy
 from pipeline.stage import Device, ModelNeed, Parameters, Step
 from pipeline.tiles import Array, Network, Tiling, run_tiled
@@ -33,7 +33,13 @@ class UpscaleParameters(Parameters):
     precision: Literal["exact", "fast"] = "exact"
     tile: int = Field(default=256, ge=32, le=4096)
     halo: int = Field(default=16, ge=0, le=64)
-    output_megapixels: float = Field(default=400.0, gt=0)
+    output_megapixels: float = Field(default=400.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _overlap(self) -> Self:
+        if self.tile <= 2 * self.halo:
+            raise ValueError(f"a tile of {self.tile} cannot overlap by two halos of {self.halo}")
+        return self
 
 
 class Upscale:
@@ -63,7 +69,7 @@ class Upscale:
         module = open_upscaler(models, self.parameters.model)
         module = module.to(device=device.kind, dtype=kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[kind]
-        self.network = _Callable(module, device.kind, kind)
+        self.network = _Callable(module, device.kind, kind, side_multiple(models.card(self.parameters.model)))
         if device.kind == "cuda":
             self.tiling = replace(self.tiling, batch=8)
 
@@ -99,8 +105,7 @@ def upscale(network: Network, pixels: Pixels, scale: int, tiling: Tiling) -> Pix
     if not is_neutral(pixels):
         return result
     # The network tints greys by a shade; a photograph without colour gets the luma of the answer.
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
-    grey = to_depth((answer @ weights)[..., None], pixels.dtype)
+    grey = to_depth((answer @ LUMA)[..., None], pixels.dtype)
     return np.ascontiguousarray(np.repeat(grey, pixels.shape[2], axis=2))
 
 
@@ -119,7 +124,8 @@ def _number_format(precision: str, device: Device) -> torch.dtype:
 class _Callable:
     """The torch module as the tile engine wants it: arrays in, arrays out."""
 
-    def __init__(self, module: torch.nn.Module, device: str, kind: torch.dtype) -> None:
+    def __init__(self, module: torch.nn.Module, device: str, kind: torch.dtype, multiple: int) -> None:
+        self._multiple = multiple
         self._module = module
         self._device = device
         self._kind = kind
@@ -127,7 +133,19 @@ class _Callable:
     def __call__(self, tiles: Array) -> Array:
         import torch
 
+        height, width = tiles.shape[2:]
+        tiles = _padded(tiles, self._multiple)
         with torch.inference_mode():
             tensor = torch.from_numpy(tiles).to(self._device, self._kind, memory_format=torch.channels_last)
             answer: Array = self._module(tensor).float().cpu().numpy()
-        return answer
+        scale = answer.shape[2] // tiles.shape[2]
+        return answer[:, :, : height * scale, : width * scale]
+
+
+def _padded(tiles: Array, multiple: int) -> Array:
+    """Sides that the network can divide, by reflection at the right and the bottom."""
+    down, right = (-side % multiple for side in tiles.shape[2:])
+    if not down and not right:
+        return tiles
+    mode: Literal["reflect", "edge"] = "reflect" if min(tiles.shape[2:]) > multiple else "edge"
+    return np.ascontiguousarray(np.pad(tiles, ((0, 0), (0, 0), (0, down), (0, right)), mode=mode))

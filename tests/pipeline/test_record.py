@@ -151,10 +151,6 @@ def test_pixels_are_packed_without_a_copy() -> None:
     assert buffer.size == pixels.nbytes
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="record._photograph: table[name][0] makes an Arrow scalar, which copies the value; slice the chunk's buffer",
-)
 def test_pixels_are_unpacked_without_a_copy() -> None:
     table = over_the_wire(pack([a_record(np.full((30, 40, 1), 7, np.uint8))]))
     photograph = unpack(table)[0].photograph

@@ -164,10 +164,6 @@ def test_an_unknown_scheme_is_a_store_error(store: Store) -> None:
         store.filesystem("nope://bucket/x")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="storage.read_source: filesystem() raises StoreError, no ItemError: one bad line of a manifest stops a run",
-)
 def test_a_source_of_an_unknown_scheme_is_refused(store: Store) -> None:
     assert refusal(store, "nope://bucket/x") is Reason.SOURCE_UNREADABLE
 
@@ -244,10 +240,6 @@ def test_contains_knows_what_lies_below(outer: str, inner: str, expected: bool) 
     assert contains(outer, inner) is expected
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="storage.canonical: s3a:// is the same store as s3:// (Store.filesystem says so) but compares apart",
-)
 def test_both_spellings_of_s3_are_one_place() -> None:
     assert contains("s3://bucket/scans", "s3a://bucket/scans/restored")
 
@@ -292,10 +284,6 @@ def test_odd_names_are_plain_names(store: Store, tmp_path: Path, name: str) -> N
         assert reader.read() == b"x"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="storage.filesystem: fsspec reads `::` in a local path as a chain; take LocalFileSystem for paths",
-)
 def test_two_colons_in_a_path_are_plain(store: Store, tmp_path: Path) -> None:
     store.put(str(tmp_path / "a::b.tif"), b"x")
     assert store.exists(str(tmp_path / "a::b.tif"))

@@ -221,18 +221,11 @@ def test_any_foreseeable_fault_is_caught(models: ModelStore, error: Exception) -
     assert type(error).__name__ in str(after.detail)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="supervision.FAULTS lacks what decoders raise: struct.error, zlib.error, EOFError, SyntaxError"
-)
 @pytest.mark.parametrize("error", [struct.error("s"), zlib.error("z"), EOFError("e"), SyntaxError("broken PNG file")])
 def test_faults_of_decoders_are_caught_too(models: ModelStore, error: Exception) -> None:
     assert run(models, stage(error=error), record(1, 13))[0].reason == "stage-failed"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="supervision.run_stage: json and zip(strict=True) raise outside the try, and the whole block dies",
-)
 @pytest.mark.parametrize("kind", [Talkative, Forgetful])
 def test_a_stage_that_answers_wrongly_fails_its_photographs(models: ModelStore, kind: type[Brighter]) -> None:
     after = run(models, stage(kind), record(1))

@@ -192,10 +192,6 @@ def test_a_patch_travels_in_sixteen_bits() -> None:
     assert as_patch(unit).tolist() == [[[0, 32768, 65535]]]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="faces.FaceRestorer.restore works in place on an inference tensor outside inference_mode: it always raises",
-)
 def test_the_same_face_gives_the_same_bytes_twice(card_for: CardMaker) -> None:
     """The network of GFPGAN with random weights, its noise switched on: weights of noise start at zero."""
     compat.install()

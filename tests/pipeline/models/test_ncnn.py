@@ -83,10 +83,6 @@ def test_what_is_no_graph_is_refused(tmp_path: Path, tensors: list[NDArray[np.fl
         read_convolutions(*files(tmp_path, packed(tensors), graph))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="ncnn.read_convolutions: a blank line, a missing attribute, bytes beyond ASCII raise ValueError and KeyError",
-)
 @pytest.mark.parametrize("graph", [PARAM + "\n", PARAM.replace("1=3 ", ""), PARAM.replace("first", "fürst")])
 def test_a_broken_graph_is_a_model_error_or_read(
     tmp_path: Path, tensors: list[NDArray[np.float32]], graph: str

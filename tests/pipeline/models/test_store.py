@@ -201,10 +201,6 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path, card_for: CardMaker)
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="store.read_weights: torch's UnpicklingError and KeyError for a file that is no checkpoint are no ModelError",
-)
 @pytest.mark.parametrize("content", [b"hello", b"", b"PK\x03\x04 broken"])
 def test_a_file_that_is_no_checkpoint_is_a_model_error(tmp_path: Path, card_for: CardMaker, content: bytes) -> None:
     (tmp_path / "junk.pth").write_bytes(content)

@@ -147,10 +147,6 @@ def test_presentation_denoises_and_says_how_much(rng: np.random.Generator) -> No
     assert 0 < step.findings["denoised_fraction"] < 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="stages.repair: the calm area that denoising changes is in no recorded mask, as the module promises",
-)
 def test_denoised_pixels_lie_in_the_recorded_mask(rng: np.random.Generator) -> None:
     pixels = noisy(rng, "uint8", 3)
     step = repaired(pixels, "presentation", damage=np.zeros((80, 96), bool))

@@ -213,10 +213,6 @@ def test_a_missing_model_stops_the_stage(tmp_path: Path) -> None:
         stage.open(ModelStore(ModelSource(cache=str(tmp_path))), TWO)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="upscale: RRDBNet x2plus unshuffles 2 x 2 pixels and asserts even sides; RealESRGANer pads by reflection",
-)
 @pytest.mark.parametrize("size", [(5, 6), (6, 5), (7, 7)])
 def test_odd_sides_can_be_doubled(tmp_path: Path, card_for: CardMaker, size: tuple[int, int]) -> None:
     compat.install()
