@@ -65,26 +65,27 @@ def _crop(specimen: Specimen) -> Print:
 
 def _faded_colour(image: Print, rng: np.random.Generator) -> Print:
     yellow = np.array([1.0, 0.93, 0.74], np.float32)
-    return _dust(_scratches(_grain(0.22 + 0.6 * image * yellow, rng, 0.012), rng, 2), rng, 14)
+    return draw_dust(draw_scratches(_grain(0.22 + 0.6 * image * yellow, rng, 0.012), rng, 2), rng, 14)
 
 
 def _grey_print(image: Print, rng: np.random.Generator) -> Print:
     grey = image @ np.array([0.299, 0.587, 0.114], np.float32)
-    aged = _dust(_scratches(_grain(0.15 + 0.65 * grey[..., None], rng, 0.015), rng, 3), rng, 18)
+    aged = draw_dust(draw_scratches(_grain(0.15 + 0.65 * grey[..., None], rng, 0.015), rng, 3), rng, 18)
     return np.repeat(aged, 3, axis=2)
 
 
 def _sepia_print(image: Print, rng: np.random.Generator) -> Print:
     grey = (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     toned = (0.16 + 0.7 * grey) ** np.array([0.85, 1.0, 1.3], np.float32)
-    return _dust(_scratches(toned.astype(np.float32), rng, 2), rng, 10)
+    return draw_dust(draw_scratches(toned.astype(np.float32), rng, 2), rng, 10)
 
 
 def _grain(image: Print, rng: np.random.Generator, sigma: float) -> Print:
     return image + rng.normal(0, sigma, (*image.shape[:2], 1)).astype(np.float32)
 
 
-def _scratches(image: Print, rng: np.random.Generator, count: int) -> Print:
+def draw_scratches(image: Print, rng: np.random.Generator, count: int) -> Print:
+    """White lines from top to bottom on a square or wider image, H x W x C float32 0..1."""
     size = image.shape[0]
     for _ in range(count):
         points = np.cumsum(
@@ -98,7 +99,8 @@ def _scratches(image: Print, rng: np.random.Generator, count: int) -> Print:
     return image
 
 
-def _dust(image: Print, rng: np.random.Generator, count: int) -> Print:
+def draw_dust(image: Print, rng: np.random.Generator, count: int) -> Print:
+    """White specks of one to three pixels."""
     size = image.shape[0]
     canvas = np.zeros(image.shape[:2], np.uint8)
     for _ in range(count):

@@ -17,6 +17,7 @@ from jobs.rundir import Plan, prepare
 from jobs.spec import parse_spec
 from jobs.verify import verify
 from pipeline.codecs import decode
+from pipeline.errors import JobError
 
 pytestmark = pytest.mark.cluster
 
@@ -181,6 +182,27 @@ def test_a_photograph_that_kills_its_worker_is_quarantined_alone(
     assert row["reason"] == "worker-died"
     assert "3 tries" in row["detail"]
     assert verify(plan.run).faults == ()
+
+
+def test_a_model_that_changed_since_the_plan_stops_the_run_in_our_words(
+    tmp_path: Path, photo: Callable[[int], bytes], shared: Path, ray_session: None
+) -> None:
+    """Found in the actor, on whatever node it is; what the user reads is the sentence and not Ray's."""
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "one.png").write_bytes(photo(32))
+    model = compact(shared)
+    model["file"] = shutil.copy(model["file"], tmp_path / "weights.pth")
+    spec = {
+        "collection": {"name": "test", "source": str(tmp_path / "scans")},
+        "output": {"uri": str(tmp_path / "run")},
+        "recipe": {"stages": ["upscale"], "upscale": {"model": "compact-x4"}},
+        "models": {"local": [model]},
+    }
+    plan = prepare(parse_spec(spec, tmp_path))
+    (tmp_path / "weights.pth").write_bytes(b"something else")
+    with pytest.raises(JobError, match=r"weights\.pth is not the published file") as caught:
+        execute(plan, lambda counts, total: None)
+    assert "ray" not in str(caught.value).lower()
 
 
 def _make_fragile() -> type:
