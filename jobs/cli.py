@@ -62,7 +62,10 @@ def demo(
         output.mkdir(parents=True, exist_ok=True)
         (output / MARK).touch()
         collect(output / "scans")
-    plan, summary = _run(demo_spec(output), quiet=as_json)
+    try:
+        plan, summary = _run(demo_spec(output), quiet=as_json)
+    except JobError as error:
+        raise type(error)(error.faults, hint="Choose another folder with --output for a new demo.") from error
     sheet = _write_sheet(plan.run, output / "before-after.png")
     if as_json:
         _print_json(_summary_json(summary) | {"sheet": sheet})
@@ -119,16 +122,22 @@ def plan(job: Job, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def run(job: Job, as_json: AsJson = False) -> None:
+def run(
+    job: Job,
+    retry: Annotated[bool, typer.Option("--retry", help="Also try again what failed, or could not be read.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Start a job, or go on with it: only what is missing is done."""
     from jobs.spec import load_spec
 
-    planned, summary = _run(load_spec(job), quiet=as_json)
+    planned, summary = _run(load_spec(job), quiet=as_json, retry=retry)
     if as_json:
         _print_json(_summary_json(summary))
     else:
-        _print_summary(summary)
-        _say(f"\nNext:\n  albumen query {planned.run}\n  albumen verify {planned.run}")
+        endpoint = planned.spec.output.endpoint
+        _print_summary(summary, endpoint)
+        option = "" if endpoint is None else f" --endpoint {endpoint}"
+        _say(f"\nNext:\n  albumen query {planned.run}{option}\n  albumen verify {planned.run}{option}")
     raise typer.Exit(summary.exit_code)
 
 
@@ -322,7 +331,7 @@ def models_check(as_json: AsJson = False) -> None:
     raise typer.Exit(1 if faults else 0)
 
 
-def _run(spec: JobSpec, *, quiet: bool) -> tuple[Plan, Summary]:
+def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summary]:
     from jobs.progress import Progress
     from jobs.run import execute
     from jobs.rundir import prepare
@@ -333,7 +342,7 @@ def _run(spec: JobSpec, *, quiet: bool) -> tuple[Plan, Summary]:
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
     try:
         with Progress(stages, quiet=quiet) as progress:
-            return planned, execute(planned, progress.watch)
+            return planned, execute(planned, progress.watch, retry=retry)
     except KeyboardInterrupt:
         _say("\nStopped. Run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
@@ -355,18 +364,18 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
     return describe(summary)
 
 
-def _print_summary(summary: Summary) -> None:
+def _print_summary(summary: Summary, endpoint: str | None = None) -> None:
     from jobs.progress import clock
     from jobs.query import STAGES, ask, open_run
     from jobs.query import STATUS as BY_STATUS
 
-    connection = open_run(summary.run)
+    connection = open_run(summary.run, endpoint)
     _print_table("Photographs", ask(connection, BY_STATUS))
     _print_table("Stages", ask(connection, STAGES))
     if summary.worked_on:
         _say(f"{summary.worked_on} photographs worked on in {clock(summary.seconds)}.")
     else:
-        _say("Nothing was missing: this run was finished before.")
+        _say(f"Nothing was missing: the {summary.photographs:,} photographs listed when it was planned are done.")
 
 
 def _print_table(title: str | None, table: pa.Table) -> None:

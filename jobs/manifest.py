@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.spec import JobSpec
+from jobs.spec import SCHEMES, JobSpec
 from pipeline.codecs import READABLE
 from pipeline.errors import Reason, SpecError, StoreError
 from pipeline.record import MANIFEST
@@ -75,6 +75,8 @@ def _row(collection: str, number: int, entry: Entry, description: str | None, se
     reason, detail = None, None
     if entry.fault is not None:
         reason, detail = str(Reason.SOURCE_UNREADABLE), entry.fault
+    elif not is_local(entry.uri) and entry.uri.split("://")[0] not in SCHEMES:
+        reason, detail = str(Reason.UNSUPPORTED), f"{entry.uri}: only paths and s3:// are read"
     elif not _is_text(entry.uri):
         reason, detail = str(Reason.SOURCE_UNREADABLE), "the file's name is not UTF-8; rename it"
     elif occurrence:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -50,18 +51,21 @@ class Summary:
         return 0 if self.restored == self.photographs else 3
 
 
-def execute(plan: Plan, watch: Callable[[Counts, int], None]) -> Summary:
+def execute(plan: Plan, watch: Callable[[Counts, int], None], *, retry: bool = False) -> Summary:
     """Work on what is missing, if anything is. watch: called about once a second with counts and how many they go to.
+
+    retry: also work on what ended for a reason that may have passed (`errors.RETRYABLE`).
 
     Raises JobError where the run cannot go on, or where manifest and provenance do not agree at its end.
     """
     started = time.perf_counter()
-    pending = rundir.pending(plan)
+    retry_before = datetime.now(UTC) if retry else None
+    pending = rundir.pending(plan, retry_before)
     todo = pending.num_rows
     if todo:
         try:
             with connect(plan.spec.cluster.address, plan.spec.cluster.cpus) as resources:
-                _work_off(plan, pending, plan_pools(plan, resources), watch)
+                _work_off(plan, pending, plan_pools(plan, resources), watch, retry_before)
         except ConnectError as error:
             raise JobError(str(error)) from error
     summary = summarise(plan, todo, time.perf_counter() - started)
@@ -73,9 +77,17 @@ def execute(plan: Plan, watch: Callable[[Counts, int], None]) -> Summary:
     return summary
 
 
-def _work_off(plan: Plan, pending: pa.Table, pools: tuple[Pool, ...], watch: Callable[[Counts, int], None]) -> None:
+def _work_off(
+    plan: Plan,
+    pending: pa.Table,
+    pools: tuple[Pool, ...],
+    watch: Callable[[Counts, int], None],
+    retry_before: datetime | None,
+) -> None:
     spec = plan.spec
-    work = Work(plan.recipe, plan.stamp(), plan.run, spec.source_options, spec.output_options, spec.model_source())
+    planned = frozenset(use.id for use in plan.models if use.sha256 is not None)
+    models = replace(spec.model_source(), planned=planned)
+    work = Work(plan.recipe, plan.stamp(), plan.run, spec.source_options, spec.output_options, models)
     lost: tuple[str, ...] = ()
     for attempt in range(_TRIES):
         if pending.num_rows == 0:
@@ -84,7 +96,7 @@ def _work_off(plan: Plan, pending: pa.Table, pools: tuple[Pool, ...], watch: Cal
         alone = attempt > 0
         rows = 1 if alone else -(-total // _BLOCKS)
         lost = restore(work, pools, list(chunks(pending, rows)), alone=alone, watch=partial(_with_total, watch, total))
-        pending = rundir.pending(plan)
+        pending = rundir.pending(plan, retry_before)
     _quarantine(plan, pending, lost)
 
 
@@ -97,8 +109,9 @@ def _quarantine(plan: Plan, pending: pa.Table, lost: tuple[str, ...]) -> None:
         return
     said = f"; in the last one Ray said: {' | '.join(lost)}" if lost else ""
     error = ItemError(Reason.WORKER_DIED, f"no worker survived this photograph in {_TRIES} tries{said}")
-    records = [record.ended(error) for record in from_manifest(pending)]
-    provenance.commit(Store(plan.spec.output_options), plan.run, plan.stamp(), records)
+    for record in from_manifest(pending):
+        # One object each, under the name that a later retry will write.
+        provenance.commit(Store(plan.spec.output_options), plan.run, plan.stamp(), [record.ended(error)])
 
 
 def summarise(plan: Plan, worked_on: int = 0, seconds: float = 0.0) -> Summary:

@@ -6,21 +6,21 @@ import hashlib
 import json
 import platform
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
 
 from jobs import manifest
 from jobs.spec import JobSpec, check_places
-from pipeline import provenance
+from pipeline import __version__, provenance
 from pipeline.errors import JobError, ModelError, SpecError, StoreError
 from pipeline.models.store import ModelStore
 from pipeline.recipe import Recipe
-from pipeline.storage import Store, join
+from pipeline.storage import Store, contains, join
 
 _PACKAGES = (
-    "albumen",
     "ray",
     "torch",
     "torchvision",
@@ -67,7 +67,7 @@ class Plan:
         return self.spec.output.uri
 
     def stamp(self) -> provenance.Stamp:
-        return provenance.Stamp(self.run_id, self.recipe_id, f"albumen {version('albumen')}")
+        return provenance.Stamp(self.run_id, self.recipe_id, f"albumen {__version__}")
 
 
 def prepare(spec: JobSpec) -> Plan:
@@ -91,6 +91,7 @@ def prepare(spec: JobSpec) -> Plan:
         return _continued(spec, recipe, recipe_id, run_id, models, known)
     _check_empty(store, spec.output.uri)
     listing = manifest.freeze(spec)
+    _check_apart(spec, listing)
     plan = Plan(
         spec=spec,
         recipe=recipe,
@@ -160,11 +161,13 @@ def _read_run(store: Store, run: str) -> dict[str, Any] | None:
 def _continued(
     spec: JobSpec, recipe: Recipe, recipe_id: str, run_id: str, models: tuple[ModelUse, ...], known: dict[str, Any]
 ) -> Plan:
-    if known["run_id"] != run_id:
+    source = known["spec"]["collection"]["source"]
+    if known["run_id"] != run_id or source != spec.collection.source:
         changed = [
             text
             for differs, text in (
                 (known["collection"] != spec.collection.name, f"the collection was {known['collection']!r}"),
+                (source != spec.collection.source, f"its source was {source}"),
                 (known["recipe_id"] != recipe_id, _recipe_change(known, models)),
             )
             if differs
@@ -195,6 +198,16 @@ def _recipe_change(known: dict[str, Any], models: tuple[ModelUse, ...]) -> str:
     return "its recipe (stages, parameters, models, policy or format) was another"
 
 
+def _check_apart(spec: JobSpec, listing: manifest.Listing) -> None:
+    """A manifest may name originals anywhere: the output must not lie among them, nor they in it."""
+    if not spec.collection.is_manifest:
+        return
+    folders = {row["source_uri"].rsplit("/", 1)[0] for row in listing.rows}
+    for folder in sorted(folders):
+        if contains(folder, spec.output.uri) or contains(spec.output.uri, folder):
+            raise SpecError(f"output.uri: {spec.output.uri} lies among the originals of {folder}, or they in it")
+
+
 def _check_empty(store: Store, run: str) -> None:
     for name in ("images", "provenance", "manifest"):
         entry = next(iter(store.list_if_there(join(run, name))), None)
@@ -216,11 +229,22 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "ignored": plan.ignored,
         "models": [asdict(use) for use in plan.models],
         "spec": plan.spec.model_dump(mode="json"),
-        "software": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "software": {name: _version(name) for name in _PACKAGES}
+        | {"albumen": __version__, "python": platform.python_version()},
     }
 
 
-def pending(plan: Plan) -> pa.Table:
-    """Rows of the manifest that are not committed. Reads no photograph."""
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def pending(plan: Plan, retry_before: datetime | None = None) -> pa.Table:
+    """Rows of the manifest that are not committed. Reads no photograph.
+
+    retry_before: also those that ended before that moment for a reason that may have passed.
+    """
     store = Store(plan.spec.output_options)
-    return manifest.pending(store, plan.run, provenance.committed_numbers(store, plan.run))
+    return manifest.pending(store, plan.run, provenance.committed_numbers(store, plan.run, retry_before))

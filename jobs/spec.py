@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import fsspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ModelError, SpecError, StoreError
+from pipeline.models.adapters import OPENABLE
 from pipeline.models.catalogue import CARDS, ModelCard
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
@@ -21,6 +21,8 @@ from pipeline.stages.deliver import DeliverParameters
 from pipeline.stages.ingest import IngestParameters
 from pipeline.storage import Store, StoreOptions, canonical, contains, is_local
 
+# Stores that put atomically and that all workers see alike.
+SCHEMES = ("s3", "s3a")
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
@@ -232,6 +234,10 @@ def _recipe_faults(spec: JobSpec) -> list[str]:
         except ModelError as error:
             faults.append(f"recipe: {error.faults[0]} (albumen models list shows those there are)")
             continue
+        if card.task == need.task and card.architecture not in OPENABLE[need.task]:
+            faults.append(
+                f"recipe: model {card.id!r}: its architecture {card.architecture!r} cannot be opened here yet"
+            )
         if card.task != need.task:
             faults.append(f"recipe: model {card.id!r} is for {card.task!r} and cannot be used for {need.task!r}")
     return faults
@@ -242,7 +248,7 @@ def _place_faults(spec: JobSpec) -> list[str]:
     faults = [
         f"{key}: {uri}: there is no store of this scheme"
         for key, uri in (("collection.source", source), ("output.uri", output))
-        if not is_local(uri) and uri.split("://")[0] not in fsspec.available_protocols()
+        if not is_local(uri) and uri.split("://")[0] not in SCHEMES
     ]
     if contains(source, output):
         faults.append(f"output.uri: {output} lies inside the source {source}; originals are never written to")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 import time
@@ -22,6 +23,7 @@ from pipeline.errors import JobError
 
 _PACKAGES = (pipeline, jobs, cluster)
 _SPEC = "job.json"
+_PATIENCE = 60.0
 _RUN = "albumen_run"
 _ENDPOINT = "albumen_endpoint"
 
@@ -46,10 +48,23 @@ def submit(spec: JobSpec, address: str) -> str:
         if spec.output.endpoint is not None:
             metadata[_ENDPOINT] = spec.output.endpoint
         with _clear_errors(address):
-            job: str = _client(address).submit_job(
+            return _send(_client(address), folder, metadata)
+
+
+def _send(client: JobSubmissionClient, folder: str, metadata: dict[str, str]) -> str:
+    """A head that has just started takes no job until its agent is there; that is worth waiting for."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            job: str = client.submit_job(
                 entrypoint=f"python -m jobs run {_SPEC}", runtime_env={"working_dir": folder}, metadata=metadata
             )
-    return job
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(2)
+        else:
+            return job
 
 
 def _stage_code(folder: Path, spec: JobSpec) -> None:
@@ -63,7 +78,11 @@ def status(job: str, address: str) -> Submitted:
     with _clear_errors(address, job):
         info = _client(address).get_job_info(job)
     metadata = info.metadata or {}
-    return Submitted(job, str(info.status), info.message, metadata.get(_RUN), metadata.get(_ENDPOINT))
+    state, message = str(info.status), info.message
+    if info.driver_exit_code == 3:
+        # Ray knows only zero and the rest; three means that the run came to its end.
+        state, message = "FINISHED", "with refused or failed photographs"
+    return Submitted(job, state, message, metadata.get(_RUN), metadata.get(_ENDPOINT))
 
 
 def logs(job: str, address: str, *, follow: bool) -> Iterator[str]:
@@ -97,6 +116,7 @@ def stop(job: str, address: str, wait: float = 60.0) -> Submitted:
 
 
 def _client(address: str) -> JobSubmissionClient:
+    logging.getLogger("ray").setLevel(logging.ERROR)
     return JobSubmissionClient(address)
 
 

@@ -59,6 +59,10 @@ _FAILURES = frozenset(
 )
 
 
+# What may pass by itself: a store that was away, memory that was short, a worker that died for reasons of its own.
+RETRYABLE = _FAILURES | {Reason.SOURCE_MISSING, Reason.SOURCE_UNREADABLE}
+
+
 class AlbumenError(Exception):
     """Every error that Albumen raises on purpose."""
 

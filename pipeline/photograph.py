@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -130,9 +130,6 @@ class Photograph:
     def peak(self) -> int:
         """The largest value a sample can have: 255 or 65535."""
         return int(np.iinfo(self.pixels.dtype).max)
-
-
-ANALYSIS_FIELDS = tuple(f.name for f in fields(Analysis))
 
 
 def pixel_digest(photograph: Photograph) -> str:

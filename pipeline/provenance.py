@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.errors import Status, StoreError
+from pipeline.errors import RETRYABLE, Status, StoreError
 from pipeline.record import KEPT, SCHEMA_VERSION, Record, kept_row
 from pipeline.storage import Store, join
 
@@ -84,12 +84,20 @@ def dataset(store: Store, run: str) -> ds.Dataset | None:
     return ds.dataset(paths, PROVENANCE, format="parquet", filesystem=filesystem)
 
 
-def committed_numbers(store: Store, run: str) -> NDArray[np.int64]:
-    """item_no of every committed photograph, ascending, each once."""
+def committed_numbers(store: Store, run: str, retry_before: datetime | None = None) -> NDArray[np.int64]:
+    """item_no of every committed photograph, ascending, each once.
+
+    retry_before: leaves out those that ended before that moment for one of the reasons in `errors.RETRYABLE`.
+    """
     found = dataset(store, run)
     if found is None:
         return np.empty(0, np.int64)
-    numbers: NDArray[np.int64] = _read(found, ["item_no"])["item_no"].to_numpy()
+    table = _read(found, ["item_no", "reason", "committed_at"])
+    if retry_before is not None:
+        may_pass = pc.is_in(table["reason"], pa.array([str(reason) for reason in RETRYABLE]))
+        old = pc.less(table["committed_at"], pa.scalar(retry_before, table["committed_at"].type))
+        table = table.filter(pc.invert(pc.and_(may_pass, old)))
+    numbers: NDArray[np.int64] = table["item_no"].to_numpy()
     return np.unique(numbers)
 
 

@@ -7,6 +7,7 @@ digests what goes in and comes out, and appends the event, so that no stage can 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import warnings
@@ -20,7 +21,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from pipeline import provenance
-from pipeline.errors import JobError, Status
+from pipeline.errors import JobError, Status, StoreError
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.recipe import Recipe
 from pipeline.record import Record, from_manifest, pack, unpack
@@ -29,7 +30,7 @@ from pipeline.stages import STAGES
 from pipeline.stages.deliver import Deliver
 from pipeline.stages.ingest import Ingest
 from pipeline.storage import Store, StoreOptions
-from pipeline.supervision import run_end, run_stage, verify_transit
+from pipeline.supervision import WorkerBrokenError, run_end, run_stage, verify_transit
 
 # Ray Data cuts a stage's output into blocks of about this size, so that the next stage can start.
 _BLOCK_BYTES = 32 << 20
@@ -94,6 +95,9 @@ class Tally:
     def report(self, faults: Sequence[str]) -> None:
         self.faults += [fault for fault in faults if fault not in self.faults]
 
+    def stopped(self) -> bool:
+        return bool(self.faults)
+
     def snapshot(self) -> tuple[Counts, tuple[str, ...]]:
         return dict(self.counts), tuple(self.faults)
 
@@ -109,6 +113,7 @@ class StageActor:
             self._open(Device("cuda" if pool.gpus > 0 else "cpu", pool.threads))
         except JobError as error:
             self._stop(error)
+            raise
 
     def _open(self, device: Device) -> None:
         work = self.work
@@ -125,7 +130,20 @@ class StageActor:
                 self.stages[spec.name] = stage
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        try:
+            return self._work(table)
+        except WorkerBrokenError:
+            # Ray starts another worker, and the job tries these photographs again.
+            os._exit(1)
+        except JobError as error:
+            self._stop(error)
+            raise
+
+    def _work(self, table: pa.Table) -> pa.Table:
         first = "ingest" in self.pool.stages
+        if first and ray.get(self.tally.stopped.remote()):
+            # The rest of the pass would be worked on and could not be committed.
+            raise JobError("the run was stopped")
         records = from_manifest(table) if first else [verify_transit(record) for record in unpack(table)]
         counts: dict[str, StageCount] = {}
         for name in self.pool.stages:
@@ -151,12 +169,12 @@ class StageActor:
         try:
             provenance.commit(self.output, self.work.run, self.work.stamp, records)
         except OSError as error:
-            self._stop(JobError(f"provenance cannot be written to {self.work.run}: {error}"))
+            raise StoreError(f"provenance cannot be written to {self.work.run}: {error}") from error
 
     def _stop(self, error: JobError) -> None:
         """Ray wraps what an actor raises in text; the tally carries the sentences to the driver as they are."""
-        ray.get(self.tally.report.remote(error.faults if error.hint is None else (*error.faults, error.hint)))
-        raise error
+        if not ray.get(self.tally.stopped.remote()):
+            ray.get(self.tally.report.remote(error.faults if error.hint is None else (*error.faults, error.hint)))
 
 
 def _ended(records: Sequence[Record]) -> int:
@@ -284,6 +302,10 @@ class _watching:  # noqa: N801 - a context manager, named as it is read
             over = self._over.wait(1.0)
             try:
                 counts, _ = ray.get(self._tally.snapshot.remote(), timeout=10)
+            except ray.exceptions.GetTimeoutError:
+                if over:
+                    return
+                continue
             except ray.exceptions.RayError:
                 return
             self._watch(counts)

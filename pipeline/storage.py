@@ -127,8 +127,10 @@ class Store:
             data: bytes = filesystem.cat_file(path)
         return data
 
-    def read_source(self, uri: str, limit: int) -> bytes:
+    def read_source(self, uri: str, limit: int, etag: str | None = None) -> bytes:
         """The bytes of a photograph's file, or an ItemError that says why they cannot be had.
+
+        etag: what the store called these bytes when they were listed, where it has names for them.
 
         Never opens what is no plain file: a pipe or a device would hang the worker.
         """
@@ -137,7 +139,10 @@ class Store:
                 return self._read_plain_file(local_path(uri), uri, limit)
             filesystem, path = self.filesystem(uri)
             with os_errors():
-                _check_size(filesystem.info(path)["size"], limit, uri)
+                info = filesystem.info(path)
+                _check_size(info["size"], limit, uri)
+                if etag is not None and "ETag" in info and str(info["ETag"]).strip('"') != etag:
+                    raise ItemError(Reason.SOURCE_CHANGED, f"{uri} was replaced after the run was planned")
                 data: bytes = filesystem.cat_file(path)
             return data
         except StoreError as error:

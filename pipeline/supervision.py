@@ -13,7 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from pipeline.errors import ItemError, Reason, Status
+from pipeline.errors import AlbumenError, ItemError, Reason, Status
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Photograph, pixel_digest
 from pipeline.record import Event, Record
@@ -37,6 +37,10 @@ FAULTS = (
     zlib.error,
 )
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
+
+
+class WorkerBrokenError(AlbumenError):
+    """This process can compute nothing more; another one has to try again."""
 
 
 class Named(Protocol):
@@ -120,6 +124,9 @@ def _answers(stage: Stage, photographs: Sequence[Photograph]) -> list[Step | Ite
     except ItemError as error:
         fault = error
     except FAULTS as error:
+        if type(error).__name__ == "AcceleratorError":
+            # After such an error (torch 2.8 and later) every call on the card fails, whichever photograph is next.
+            raise WorkerBrokenError(str(error)) from error
         fault = as_item_error(error, stage.name)
     if len(photographs) == 1:
         return [fault]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -53,10 +54,17 @@ def upright_xmp(xmp: object) -> bytes | None:
 
 
 def exif_bytes(exif: Exif) -> bytes | None:
-    """TIFF-structured EXIF without orientation, or None where nothing else is in it. Changes `exif`."""
+    """TIFF-structured EXIF without orientation, or None where nothing else is in it or nothing can be made of it.
+
+    Changes `exif`.
+    """
     if ORIENTATION in exif:
         del exif[ORIENTATION]
-    return exif.tobytes().removeprefix(b"Exif\x00\x00") if len(exif) else None
+    try:
+        return exif.tobytes().removeprefix(b"Exif\x00\x00") if len(exif) else None
+    except (struct.error, TypeError, ValueError, LookupError, OverflowError):
+        # Damaged metadata are no reason to refuse a sound photograph.
+        return None
 
 
 def sane_dpi(container: Container, most: float) -> tuple[float, float] | None:

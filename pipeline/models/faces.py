@@ -36,7 +36,7 @@ _LONGEST = 2048
 _CONFIDENCE = 0.97
 _LEAST_EYE_DISTANCE = 5.0
 
-_RETINAFACES: Mapping[str, str] = MappingProxyType(
+DETECTORS: Mapping[str, str] = MappingProxyType(
     {"retinaface-resnet50": "resnet50", "retinaface-mobile0.25": "mobile0.25"}
 )
 
@@ -75,14 +75,14 @@ def _eye_distance(face: Face) -> float:
 def open_detector(models: ModelStore, model_id: str, device: Device) -> FaceDetector:
     """Raises ModelError for a missing or altered file and for a model that is no detector known here."""
     card = models.card(model_id)
-    if card.architecture not in _RETINAFACES:
+    if card.architecture not in DETECTORS:
         raise ModelError(f"model {model_id} ({card.architecture}) is no face detector that can be opened here")
     compat.install()
     import torch
     from facexlib.detection.retinaface import RetinaFace
 
     torch.set_num_threads(device.threads)
-    network = RetinaFace(network_name=_RETINAFACES[card.architecture], device=torch.device(device.kind))
+    network = RetinaFace(network_name=DETECTORS[card.architecture], device=torch.device(device.kind))
     _load(network, models, card)
     return FaceDetector(model_id, network.to(device.kind).eval())
 

@@ -38,12 +38,15 @@ class ModelSource:
 
     mirror: folder or URI that holds the files under their published names; asked only for what the cache lacks.
     local: cards of the job's own models, whose `url` says where the file is.
+    planned: ids that the run was planned with; None outside a run. Whether an optional model is used is decided once, by
+    the plan, and not again by every node's cache.
     """
 
     cache: str
     mirror: str | None = None
     options: StoreOptions = field(default_factory=StoreOptions)
     local: tuple[ModelCard, ...] = ()
+    planned: frozenset[str] | None = None
 
 
 class ModelStore:
@@ -77,6 +80,10 @@ class ModelStore:
 
     def installed(self, model_id: str) -> bool:
         return self.path(model_id).is_file()
+
+    def available(self, model_id: str) -> bool:
+        """Whether a stage should open an optional model: as planned, or, outside a run, where it can be had."""
+        return self.obtainable(model_id) if self.source.planned is None else model_id in self.source.planned
 
     def obtainable(self, model_id: str) -> bool:
         """Installed, or to be had without asking the public network: from the mirror, or from the job's own file."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
+from pydantic import field_validator
+
 from pipeline.damage import DetectorSettings, find_damage
 from pipeline.errors import ItemError
 from pipeline.measures import analyse
@@ -17,9 +19,14 @@ from pipeline.stage import Device, ModelNeed, Parameters, Step
 
 
 class AnalyseParameters(Parameters):
-    """detector: face detector from the catalogue, or none. Used where it is installed."""
+    """detector: face detector from the catalogue, or "none". Used where it is installed."""
 
     detector: str | None = "retinaface-resnet50"
+
+    @field_validator("detector")
+    @classmethod
+    def _no_detector(cls, value: str | None) -> str | None:
+        return None if value == "none" else value
 
 
 class Analyse:
@@ -42,7 +49,7 @@ class Analyse:
         )
 
     def open(self, models: ModelStore, device: Device) -> None:
-        if self.parameters.detector is not None and models.obtainable(self.parameters.detector):
+        if self.parameters.detector is not None and models.available(self.parameters.detector):
             self.detector = open_detector(models, self.parameters.detector, device)
 
     def restore(self, photographs: Sequence[Photograph]) -> Sequence[Step | ItemError]:

@@ -33,7 +33,7 @@ class Compose:
     Parameters: ClassVar[type[Parameters]] = ComposeParameters
 
     def __init__(self, parameters: ComposeParameters, policy: Policy) -> None:
-        self.parameters = parameters
+        """Nothing to keep."""
 
     @classmethod
     def needs(cls, parameters: ComposeParameters) -> tuple[ModelNeed, ...]:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipeline.codecs import SUFFIXES, encode
-from pipeline.errors import ItemError, Reason
+from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.photograph import Photograph
 from pipeline.record import Record
 from pipeline.stage import Parameters
@@ -33,7 +33,7 @@ def image_uri(run: str, item_id: str, file_format: str) -> str:
 
 
 class Deliver:
-    """A record whose photograph is in the store under its own digest. Raises ItemError."""
+    """A record whose photograph is in the store under its own digest. Raises ItemError, and StoreError for the store's."""
 
     name: ClassVar[str] = "deliver"
     version: ClassVar[str] = "1"
@@ -53,7 +53,8 @@ class Deliver:
             self.store.put(uri, data)
             kept = self.store.read(uri)
         except OSError as error:
-            raise ItemError(Reason.DELIVERY_FAILED, f"{uri}: {error.strerror or error}") from error
+            # A store that takes no photograph is the run's trouble: no photograph's row should say that it failed.
+            raise StoreError(f"{uri} cannot be written: {error.strerror or error}") from error
         if hashlib.sha256(kept).hexdigest() != digest:
             raise ItemError(Reason.DELIVERY_FAILED, f"{uri}: what was read back is not what was written")
         return replace(

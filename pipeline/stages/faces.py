@@ -51,7 +51,7 @@ class Faces:
     def open(self, models: ModelStore, device: Device) -> None:
         wanted = (self.parameters.detector, self.parameters.restorer)
         if not self.parameters.required:
-            self.missing = tuple(model for model in wanted if not models.obtainable(model))
+            self.missing = tuple(model for model in wanted if not models.available(model))
         if not self.missing:
             self.detector = open_detector(models, self.parameters.detector, device)
             self.restorer = open_restorer(models, self.parameters.restorer, device)

@@ -34,7 +34,7 @@ class Ingest:
         self.store = store
 
     def read(self, record: Record) -> Record:
-        data = self.store.read_source(record.source_uri, int(self.parameters.gigabytes * 1e9))
+        data = self.store.read_source(record.source_uri, int(self.parameters.gigabytes * 1e9), record.source_etag)
         if record.source_bytes is not None and record.source_bytes != len(data):
             raise ItemError(
                 Reason.SOURCE_CHANGED,

@@ -64,12 +64,13 @@ class Upscale:
         import torch
 
         torch.set_num_threads(device.threads)
-        kind = _number_format(self.parameters.precision, device)
-        self.scale = models.card(self.parameters.model).scale
+        card = models.card(self.parameters.model)
+        kind = _number_format(self.parameters.precision if card.half else "exact", device)
+        self.scale = card.scale
         module = open_upscaler(models, self.parameters.model)
         module = module.to(device=device.kind, dtype=kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[kind]
-        self.network = _Callable(module, device.kind, kind, side_multiple(models.card(self.parameters.model)))
+        self.network = _Callable(module, device.kind, kind, side_multiple(card))
         if device.kind == "cuda":
             self.tiling = replace(self.tiling, batch=8)
 

@@ -162,7 +162,7 @@ def test_plan_says_what_will_happen(albumen: Call, job: Path, scans: Path) -> No
 
 
 def test_plan_names_refused_entries(albumen: Call, job: Path) -> None:
-    (job.parent / "list.csv").write_text("source_uri\na.png\na.png\n")
+    (job.parent / "list.csv").write_text("source_uri\nscans/a.png\nscans/a.png\n")
     job.write_text(JOB.replace('"scans"', '"list.csv"'))
     _, out, _ = albumen("plan", job)
     assert "Refused   1 entries while listing" in out
@@ -402,7 +402,7 @@ def test_an_interrupt_is_code_130(albumen: Call, job: Path, monkeypatch: pytest.
 
 
 def test_an_interrupted_run_says_how_to_go_on(albumen: Call, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(plan: object, watch: object) -> None:
+    def interrupt(plan: object, watch: object, *, retry: bool) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "execute", interrupt)
@@ -415,7 +415,7 @@ def test_a_run_that_was_finished_before_is_not_started_again(albumen: Call, job:
     code, out, err = albumen("run", job)
     assert code == 3
     assert err == f"4 photographs from {job.parent / 'scans'}\n"
-    assert "Nothing was missing: this run was finished before." in out
+    assert "Nothing was missing: the 4 photographs listed when it was planned are done." in out
     assert f"albumen verify {finished.run}" in out
 
 

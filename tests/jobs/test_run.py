@@ -191,7 +191,7 @@ def test_a_model_that_changed_since_the_plan_stops_the_run_in_our_words(
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "one.png").write_bytes(photo(32))
     model = compact(shared)
-    model["file"] = shutil.copy(model["file"], tmp_path / "weights.pth")
+    model["file"] = str(shutil.copy(model["file"], tmp_path / "weights.pth"))
     spec = {
         "collection": {"name": "test", "source": str(tmp_path / "scans")},
         "output": {"uri": str(tmp_path / "run")},

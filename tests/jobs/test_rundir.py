@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,36 @@ def test_a_plan_counts_what_it_found(make_spec: Merge, tmp_path: Path, scans: Pa
 
 
 def test_refused_entries_are_counted(make_spec: Merge, tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text("source_uri\na.png\na.png\n")
+    (tmp_path / "list.csv").write_text("source_uri\nscans/a.png\nscans/a.png\nhttp://127.0.0.1/a.png\n")
     plan = prepare(make_spec(collection={"source": "list.csv"}))
-    assert (plan.photographs, plan.refused) == (2, 1)
+    assert (plan.photographs, plan.refused) == (3, 2)
+    [part] = manifest.parts(Store(), plan.run)
+    assert part["reason"].to_pylist() == [None, "duplicate", "unsupported"]
+
+
+@pytest.mark.parametrize(("listed", "output"), [("a.png", "run"), ("run/a.png", "run"), ("run/old/a.png", "run")])
+def test_the_output_and_listed_originals_are_kept_apart(
+    make_spec: Merge, tmp_path: Path, listed: str, output: str
+) -> None:
+    (tmp_path / "list.csv").write_text(f"source_uri\n{listed}\n")
+    with pytest.raises(SpecError, match="originals"):
+        prepare(make_spec(collection={"source": "list.csv"}, output={"uri": output}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_source_is_another_run(make_spec: Merge, scans: Path, tmp_path: Path) -> None:
+    prepare(make_spec())
+    shutil.copytree(scans, tmp_path / "others")
+    with pytest.raises(JobError, match="its source was"):
+        prepare(make_spec(collection={"source": "others"}))
+
+
+def test_what_may_have_passed_is_tried_again_on_request(finished: Plan) -> None:
+    assert pending(finished).num_rows == 0
+    again = pending(finished, datetime.now(UTC))
+    rows = {row["item_no"]: row for row in provenance.live(Store(), finished.run).to_pylist()}
+    assert [rows[number]["reason"] for number in again["item_no"].to_pylist()] == ["stage-failed"]
+    assert pending(finished, datetime(2020, 1, 1, tzinfo=UTC)).num_rows == 0
 
 
 def test_run_json_says_what_was_planned(make_spec: Merge, scans: Path) -> None:
@@ -329,7 +357,7 @@ def test_a_plan_that_was_killed_leaves_no_rows_behind(
 
 def test_pending_is_what_is_not_committed(make_spec: Merge, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = prepare(make_spec())
-    monkeypatch.setattr(provenance, "committed_numbers", lambda store, run: np.array([0, 2], np.int64))
+    monkeypatch.setattr(provenance, "committed_numbers", lambda store, run, retry_before: np.array([0, 2], np.int64))
     assert pending(plan)["item_no"].to_pylist() == [1, 3]
 
 

@@ -475,3 +475,13 @@ def test_places_are_looked_at(make_spec: Merge, scans: Path, tmp_path: Path, sou
 
 def test_json_holds_no_more_than_was_asked_for(make_spec: Merge) -> None:
     assert set(json.loads(make_spec().to_json())) == {"collection", "output", "recipe", "models", "cluster"}
+
+
+def test_a_model_that_no_adapter_opens_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
+    with pytest.raises(SpecError, match="cannot be opened here yet"):
+        make_spec(recipe={"stages": ["faces"], "faces": {"restorer": "codeformer"}})
+
+
+def test_a_model_of_another_task_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
+    with pytest.raises(SpecError, match="is for 'faces' and cannot be used for 'upscale'"):
+        make_spec(recipe={"stages": ["upscale"], "upscale": {"model": "gfpgan-v1.4"}})

@@ -126,6 +126,7 @@ def test_a_submitted_job_finishes_and_another_is_stopped(
     tmp_path: Path, photo: Callable[[int], bytes], head: str
 ) -> None:
     short = make_job(tmp_path / "short", photo, 3, 40, '["analyse", "repair", "colour"]')
+    (tmp_path / "short" / "scans" / "broken.jpg").write_bytes(b"no photograph")
     sent = answer("submit", str(short), "--address", head)
     _wait(
         lambda: answer("status", sent["id"], "--address", head)["state"] not in ("PENDING", "RUNNING"),
@@ -134,9 +135,12 @@ def test_a_submitted_job_finishes_and_another_is_stopped(
     )
     ended = answer("status", sent["id"], "--address", head)
     log = albumen("logs", sent["id"], "--address", head).stdout
-    assert ended["state"] == "SUCCEEDED", log
-    assert ended["photographs"] == [{"status": "restored", "reason": "", "photographs": 3}]
-    assert "3 photographs worked on" in log
+    assert (ended["state"], ended["message"]) == ("FINISHED", "with refused or failed photographs"), log
+    assert ended["photographs"] == [
+        {"status": "refused", "reason": "not-an-image", "photographs": 1},
+        {"status": "restored", "reason": "", "photographs": 3},
+    ]
+    assert "4 photographs worked on" in log
     report = verify(str(tmp_path / "short" / "run"), sources=True)
     assert (report.outputs, report.faults) == (3, ())
 

@@ -445,3 +445,19 @@ def test_metadata_too_long_for_jpeg_are_refused_by_type(picture: NDArray[np.uint
     with pytest.raises(ItemError) as caught:
         encode(of(picture, **{kind: b"II*\x00" + b"x" * 70000}), "jpeg")
     assert caught.value.reason is Reason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_cut_tiff_of_one_jpeg_strip_is_no_whole_one(rng: np.random.Generator, share: float) -> None:
+    picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = by_tifffile(picture, photometric="rgb", compression="jpeg", rowsperstrip=64)
+    assert refusal(data[: int(len(data) * share)]) is Reason.TRUNCATED
+
+
+def test_a_tiff_of_many_samples_is_refused_before_it_is_decoded() -> None:
+    data = by_tifffile(np.zeros((8, 8, 9), np.uint8), photometric="minisblack", planarconfig="contig")
+    assert refusal(data) is Reason.UNSUPPORTED
+
+
+def test_heif_is_known_and_refused() -> None:
+    assert refusal(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00heicmif1") is Reason.UNSUPPORTED

@@ -106,3 +106,17 @@ def test_no_face_is_a_skip(cache: Path) -> None:
     step = restored(stage(cache), np.full((60, 80, 3), 90, np.uint8))
     assert (step.outcome, step.reason, step.models) == (Outcome.SKIPPED, "no face was found", (MOBILE,))
     assert step.photograph.faces == ()
+
+
+def test_a_node_that_has_models_the_plan_had_not_does_not_use_them(tmp_path: Path) -> None:
+    """Whether optional models are used is the plan's to say: a recipe id must mean the same on every node."""
+    stage = Faces(FacesParameters(), POLICIES["conservation"])
+    stage.open(ModelStore(ModelSource(cache=str(tmp_path), planned=frozenset())), Device())
+    assert stage.missing == ("retinaface-resnet50", "gfpgan-v1.4")
+
+
+def test_a_node_that_lacks_models_the_plan_had_stops_the_run(tmp_path: Path) -> None:
+    stage = Faces(FacesParameters(), POLICIES["conservation"])
+    planned = frozenset({"retinaface-resnet50", "gfpgan-v1.4"})
+    with pytest.raises(ModelError, match="is not installed"):
+        stage.open(ModelStore(ModelSource(cache=str(tmp_path), planned=planned)), Device())

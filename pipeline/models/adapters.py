@@ -1,0 +1,13 @@
+"""The table of architectures that can be opened, by what a model is for. Knowing them imports no library."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from pipeline.models.faces import DETECTORS, RESTORERS
+from pipeline.models.upscalers import ARCHITECTURES
+
+OPENABLE: Mapping[str, Collection[str]] = MappingProxyType(
+    {"upscale": ARCHITECTURES, "detect-faces": DETECTORS, "faces": RESTORERS}
+)
