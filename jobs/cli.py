@@ -6,37 +6,28 @@ a wrong job spec, 3 finished with refused or failed photographs, 130 interrupted
 
 from __future__ import annotations
 
-import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from jobs.cli_models import models_app
+from jobs.console import AsJson, print_json, print_table, say
 from pipeline.errors import JobError, SpecError
-from pipeline.models.catalogue import CARDS
-from pipeline.models.store import ModelSource, ModelStore, default_cache
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from jobs.run import Summary
     from jobs.rundir import Plan
     from jobs.spec import JobSpec
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check models.")
 app.add_typer(models_app, name="models")
 
 Job = Annotated[Path, typer.Argument(help="Job spec, a TOML file.", metavar="JOB.toml")]
 Run = Annotated[str, typer.Argument(help="A run's folder or s3:// prefix.", metavar="RUN")]
 JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
 Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for machines.")]
 Endpoint = Annotated[str | None, typer.Option(help="S3 service, where AWS_ENDPOINT_URL does not name it.")]
 
 
@@ -68,14 +59,14 @@ def demo(
         raise type(error)(error.faults, hint="Choose another folder with --output for a new demo.") from error
     sheet = _write_sheet(plan.run, output / "before-after.png")
     if as_json:
-        _print_json(_summary_json(summary) | {"sheet": sheet})
+        print_json(_summary_json(summary) | {"sheet": sheet})
         return
     _print_summary(summary)
-    _say(f"\nScans     {output / 'scans'}\nResults   {plan.run}/images")
+    say(f"\nScans     {output / 'scans'}\nResults   {plan.run}/images")
     if sheet:
-        _say(f"Look at   {sheet}")
+        say(f"Look at   {sheet}")
     # One file of the demo is broken on purpose: a typed refusal is what should come of it.
-    _say(f"\nNext:\n  albumen query {plan.run}\n  albumen verify {plan.run} --sources\n  albumen models list")
+    say(f"\nNext:\n  albumen query {plan.run}\n  albumen verify {plan.run} --sources\n  albumen models list")
 
 
 @app.command()
@@ -88,7 +79,7 @@ def plan(job: Job, as_json: AsJson = False) -> None:
     planned = prepare(load_spec(job))
     groups = stage_groups(planned)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": planned.run,
                 "run_id": planned.run_id,
@@ -106,19 +97,19 @@ def plan(job: Job, as_json: AsJson = False) -> None:
         )
         return
     ignored = ", ".join(f"{count} {suffix}" for suffix, count in planned.ignored.items())
-    _say(f"Run       {planned.run}  ({'new' if planned.new else 'planned before'})")
-    _say(f"Recipe    {planned.recipe_id[:16]}  policy {planned.recipe.policy.name}")
-    _say(f"Source    {planned.photographs:,} photographs, {planned.known_bytes / 1e6:,.1f} MB")
+    say(f"Run       {planned.run}  ({'new' if planned.new else 'planned before'})")
+    say(f"Recipe    {planned.recipe_id[:16]}  policy {planned.recipe.policy.name}")
+    say(f"Source    {planned.photographs:,} photographs, {planned.known_bytes / 1e6:,.1f} MB")
     if planned.refused:
-        _say(f"Refused   {planned.refused:,} entries while listing (duplicates, unreadable folders)")
+        say(f"Refused   {planned.refused:,} entries while listing (duplicates, unreadable folders)")
     if ignored:
-        _say(f"Left out  {ignored}")
+        say(f"Left out  {ignored}")
     for use in planned.models:
         state = "ready" if use.sha256 else "not installed: its stage will record a skip"
-        _say(f"Model     {use.id}  {use.licence}  {state}")
+        say(f"Model     {use.id}  {use.licence}  {state}")
     for names, heavy in groups:
-        _say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")
-    _say(f"\nNext:\n  albumen run {job}")
+        say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")
+    say(f"\nNext:\n  albumen run {job}")
 
 
 @app.command()
@@ -132,12 +123,12 @@ def run(
 
     planned, summary = _run(load_spec(job), quiet=as_json, retry=retry)
     if as_json:
-        _print_json(_summary_json(summary))
+        print_json(_summary_json(summary))
     else:
         endpoint = planned.spec.output.endpoint
         _print_summary(summary, endpoint)
         option = "" if endpoint is None else f" --endpoint {endpoint}"
-        _say(f"\nNext:\n  albumen query {planned.run}{option}\n  albumen verify {planned.run}{option}")
+        say(f"\nNext:\n  albumen query {planned.run}{option}\n  albumen verify {planned.run}{option}")
     raise typer.Exit(summary.exit_code)
 
 
@@ -150,11 +141,11 @@ def submit(job: Job, address: Address, as_json: AsJson = False) -> None:
     spec = load_spec(job)
     job_id = send(spec, address)
     if as_json:
-        _print_json({"id": job_id, "run": spec.output.uri})
+        print_json({"id": job_id, "run": spec.output.uri})
     else:
-        _say(f"Submitted {job_id}\nRun       {spec.output.uri}\n\nNext:")
+        say(f"Submitted {job_id}\nRun       {spec.output.uri}\n\nNext:")
         for verb in ("status", "logs -f", "stop"):
-            _say(f"  albumen {verb} {job_id} --address {address}")
+            say(f"  albumen {verb} {job_id} --address {address}")
 
 
 @app.command()
@@ -172,13 +163,13 @@ def status(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
             # Not planned yet, or a folder that only the cluster can see.
             counts = []
     if as_json:
-        _print_json({"id": job.id, "state": job.state, "message": job.message, "run": job.run, "photographs": counts})
+        print_json({"id": job.id, "state": job.state, "message": job.message, "run": job.run, "photographs": counts})
         return
-    _say(f"{job.id}  {job.state}" + (f"  {job.message}" if job.message else ""))
+    say(f"{job.id}  {job.state}" + (f"  {job.message}" if job.message else ""))
     if job.run:
-        _say(f"Run       {job.run}")
+        say(f"Run       {job.run}")
     for row in counts:
-        _say(f"{row['status']:<9} {row['photographs']:,}  {row['reason']}".rstrip())
+        say(f"{row['status']:<9} {row['photographs']:,}  {row['reason']}".rstrip())
 
 
 @app.command()
@@ -202,9 +193,9 @@ def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
 
     job = ask_to_stop(job_id, address)
     if as_json:
-        _print_json({"id": job.id, "state": job.state})
+        print_json({"id": job.id, "state": job.state})
     else:
-        _say(f"{job.id}  {job.state}")
+        say(f"{job.id}  {job.state}")
 
 
 @app.command()
@@ -222,7 +213,7 @@ def query(
     connection = open_run(run, endpoint)
     if sql is not None:
         table = ask(connection, sql)
-        _print_json(table.to_pylist()) if as_json else _print_table(None, table)
+        print_json(table.to_pylist()) if as_json else print_table(None, table)
         return
     answers = {
         "photographs": ask(connection, STATUS),
@@ -230,11 +221,11 @@ def query(
         "models": ask(connection, MODELS),
     }
     if as_json:
-        _print_json({name: table.to_pylist() for name, table in answers.items()})
+        print_json({name: table.to_pylist() for name, table in answers.items()})
         return
     for name, table in answers.items():
-        _print_table(name.capitalize(), table)
-    _say(
+        print_table(name.capitalize(), table)
+    say(
         "Ask more:  albumen query RUN \"SELECT source_uri, reason, detail FROM photographs WHERE status <> 'restored'\""
     )
 
@@ -255,80 +246,11 @@ def verify(
         typer.echo(report_json(report))
     else:
         for fault in report.faults:
-            _say(f"{fault.kind:<11} {fault.place}: {fault.message}")
+            say(f"{fault.kind:<11} {fault.place}: {fault.message}")
         checked = f"{report.photographs:,} photographs, {report.outputs:,} outputs hashed"
         checked += f", {report.sources:,} sources hashed" if sources else ""
-        _say(f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault")
+        say(f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault")
     raise typer.Exit(1 if report.faults else 0)
-
-
-@models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
-    """The catalogue, and what is installed."""
-    store = ModelStore()
-    if as_json:
-        rows = [
-            {name: getattr(card, name) for name in ("id", "task", "file", "bytes", "sha256", "url", "licence", "scale")}
-            | {"installed": store.installed(card.id)}
-            for card in CARDS
-        ]
-        _print_json(rows)
-        return
-    table = Table(box=None)
-    for column in ("model", "task", "MB", "licence", "installed"):
-        table.add_column(column, justify="right" if column == "MB" else "left", overflow="fold")
-    for card in CARDS:
-        here = "in a package" if card.embedded else "yes"
-        table.add_row(
-            card.id, card.task, f"{(card.bytes or 0) / 1e6:.1f}", card.licence, here if store.installed(card.id) else ""
-        )
-    Console().print(table)
-    _say(f"\nCache: {default_cache()}")
-
-
-@models_app.command("fetch")
-def models_fetch(
-    ids: Annotated[list[str], typer.Argument(help="Models of the catalogue.", metavar="ID...")],
-    mirror: Annotated[str | None, typer.Option(help="Folder or URI to fetch from instead of the publisher.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Download models into the cache; goes on where an earlier try stopped."""
-    from rich.progress import Progress
-
-    store = ModelStore(ModelSource(str(default_cache()), mirror))
-    cards = [store.card(model_id) for model_id in ids]
-    with Progress(console=Console(stderr=True, quiet=as_json)) as bars:
-        for card in cards:
-            task = bars.add_task(card.id, total=card.bytes)
-            store.ensure(card.id, public=True, progress=partial(_advance, bars, task))
-    if as_json:
-        _print_json({card.id: str(store.path(card.id)) for card in cards})
-        return
-    for card in cards:
-        _say(f"{card.id}  {store.path(card.id)}")
-
-
-def _advance(bars: Any, task: Any, done: int, _total: int) -> None:
-    bars.update(task, completed=done)
-
-
-@models_app.command("check")
-def models_check(as_json: AsJson = False) -> None:
-    """Hash every installed model."""
-    store = ModelStore()
-    faults: dict[str, str] = {}
-    installed = [card for card in CARDS if store.installed(card.id)]
-    for card in installed:
-        try:
-            store.verify(card.id)
-        except JobError as error:
-            faults[card.id] = error.faults[0]
-    if as_json:
-        _print_json({"checked": [card.id for card in installed], "faults": faults})
-    else:
-        for card in installed:
-            _say(f"{card.id:<28} {faults.get(card.id, 'right')}")
-    raise typer.Exit(1 if faults else 0)
 
 
 def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summary]:
@@ -338,13 +260,13 @@ def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summ
 
     planned = prepare(spec)
     if not quiet:
-        _say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
+        say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
     try:
         with Progress(stages, quiet=quiet) as progress:
             return planned, execute(planned, progress.watch, retry=retry)
     except KeyboardInterrupt:
-        _say("\nStopped. Run the same command again to go on.", err=True)
+        say("\nStopped. Run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
 
 
@@ -370,30 +292,12 @@ def _print_summary(summary: Summary, endpoint: str | None = None) -> None:
     from jobs.query import STATUS as BY_STATUS
 
     connection = open_run(summary.run, endpoint)
-    _print_table("Photographs", ask(connection, BY_STATUS))
-    _print_table("Stages", ask(connection, STAGES))
+    print_table("Photographs", ask(connection, BY_STATUS))
+    print_table("Stages", ask(connection, STAGES))
     if summary.worked_on:
-        _say(f"{summary.worked_on} photographs worked on in {clock(summary.seconds)}.")
+        say(f"{summary.worked_on} photographs worked on in {clock(summary.seconds)}.")
     else:
-        _say(f"Nothing was missing: the {summary.photographs:,} photographs listed when it was planned are done.")
-
-
-def _print_table(title: str | None, table: pa.Table) -> None:
-    shown = Table(title=title, title_justify="left", title_style="bold", box=None)
-    for name in table.column_names:
-        shown.add_column(Text(name), overflow="fold")
-    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        shown.add_row(*(Text("" if value is None else str(value)) for value in row))
-    Console().print(shown)
-    _say("")
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
-def _say(text: str, *, err: bool = False) -> None:
-    typer.echo(text, err=err)
+        say(f"Nothing was missing: the {summary.photographs:,} photographs listed when it was planned are done.")
 
 
 def main() -> None:

@@ -1,0 +1,34 @@
+"""What commands print: sentences, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for machines.")]
+
+
+def print_table(title: str | None, table: pa.Table) -> None:
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None)
+    for name in table.column_names:
+        shown.add_column(Text(name), overflow="fold")
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        shown.add_row(*(Text("" if value is None else str(value)) for value in row))
+    Console().print(shown)
+    say("")
+
+
+def print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    typer.echo(text, err=err)
