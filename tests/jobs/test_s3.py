@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from jobs.rundir import prepare
 from jobs.spec import check_places, parse_spec
 from jobs.verify import verify
 from pipeline.errors import SpecError
+from pipeline.models.store import ModelSource, ModelStore
 from pipeline.storage import Store, StoreOptions
 
 
@@ -92,3 +94,15 @@ def test_a_service_that_does_not_answer_is_a_clear_fault(s3: str, tmp_path: Any)
     [source, *_] = check_places(spec("any", tmp_path, endpoint="http://127.0.0.1:9"))
     assert source.startswith("collection.source: s3://any/scans: ")
     assert "127.0.0.1:9" in source
+
+
+def test_a_mirror_in_a_bucket_serves_models(bucket: str, shared: Path, tmp_path: Path) -> None:
+    """An air-gapped site: half of the file is there from an earlier try, the rest comes from the bucket."""
+    file = shared / "weights" / "face_detection_yunet_2023mar.onnx"
+    Store().put(f"s3://{bucket}/models/{file.name}", file.read_bytes())
+    (tmp_path / f"{file.name}.part").write_bytes(file.read_bytes()[:100_000])
+    store = ModelStore(ModelSource(cache=str(tmp_path), mirror=f"s3://{bucket}/models"))
+    assert store.obtainable("yunet-2023mar")
+    assert store.ensure("yunet-2023mar").read_bytes() == file.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert not store.obtainable("sface-2021dec")
