@@ -52,6 +52,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [
             f"{binaries}/ray", "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", f"--port={free_port()}",
             "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={folder}", "--disable-usage-stats",
+            # The embedded Ray of the other tests has taken the ports that are the same by default.
+            f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
