@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli_models import models_app
-from jobs.console import AsJson, print_json, print_table, say
+from jobs.console import AsJson, me, print_json, print_table, say
 from pipeline.errors import JobError, SpecError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def demo(
     if sheet:
         say(f"Look at   {sheet}")
     # One file of the demo is broken on purpose: a typed refusal is what should come of it.
-    say(f"\nNext:\n  albumen query {plan.run}\n  albumen verify {plan.run} --sources\n  albumen models list")
+    say(f"\nNext:\n  {me()} query {plan.run}\n  {me()} verify {plan.run} --sources\n  {me()} models list")
 
 
 @app.command()
@@ -109,7 +109,7 @@ def plan(job: Job, as_json: AsJson = False) -> None:
         say(f"Model     {use.id}  {use.licence}  {state}")
     for names, heavy in groups:
         say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")
-    say(f"\nNext:\n  albumen run {job}")
+    say(f"\nNext:\n  {me()} run {job}")
 
 
 @app.command()
@@ -128,7 +128,7 @@ def run(
         endpoint = planned.spec.output.endpoint
         _print_summary(summary, endpoint)
         option = "" if endpoint is None else f" --endpoint {endpoint}"
-        say(f"\nNext:\n  albumen query {planned.run}{option}\n  albumen verify {planned.run}{option}")
+        say(f"\nNext:\n  {me()} query {planned.run}{option}\n  {me()} verify {planned.run}{option}")
     raise typer.Exit(summary.exit_code)
 
 
@@ -145,7 +145,7 @@ def submit(job: Job, address: Address, as_json: AsJson = False) -> None:
     else:
         say(f"Submitted {job_id}\nRun       {spec.output.uri}\n\nNext:")
         for verb in ("status", "logs -f", "stop"):
-            say(f"  albumen {verb} {job_id} --address {address}")
+            say(f"  {me()} {verb} {job_id} --address {address}")
 
 
 @app.command()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +17,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for machines.")]
+
+
+def me() -> str:
+    """How to call this program again from this shell: by its name where the shell finds it, else as it was called."""
+    called = sys.argv[0]
+    return called if Path(called).name == "albumen" and shutil.which("albumen") is None else "albumen"
 
 
 def print_table(title: str | None, table: pa.Table) -> None:
