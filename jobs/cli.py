@@ -59,7 +59,9 @@ def demo(
         raise type(error)(error.faults, hint="Choose another folder with --output for a new demo.") from error
     sheet = _write_sheet(plan.run, output / "before-after.png")
     if as_json:
-        print_json(_summary_json(summary) | {"sheet": sheet})
+        from jobs.run import describe
+
+        print_json(describe(summary) | {"sheet": sheet})
         return
     _print_summary(summary)
     say(f"\nScans     {output / 'scans'}\nResults   {plan.run}/images")
@@ -123,7 +125,9 @@ def run(
 
     planned, summary = _run(load_spec(job), quiet=as_json, retry=retry)
     if as_json:
-        print_json(_summary_json(summary))
+        from jobs.run import describe
+
+        print_json(describe(summary))
     else:
         endpoint = planned.spec.output.endpoint
         _print_summary(summary, endpoint)
@@ -225,9 +229,8 @@ def query(
         return
     for name, table in answers.items():
         print_table(name.capitalize(), table)
-    say(
-        "Ask more:  albumen query RUN \"SELECT source_uri, reason, detail FROM photographs WHERE status <> 'restored'\""
-    )
+    example = "SELECT source_uri, reason, detail FROM photographs WHERE status <> 'restored'"
+    say(f'Ask more:  {me()} query {run} "{example}"')
 
 
 @app.command()
@@ -278,12 +281,6 @@ def _write_sheet(run: str, path: Path) -> str | None:
         return None
     path.write_bytes(data)
     return str(path)
-
-
-def _summary_json(summary: Summary) -> dict[str, Any]:
-    from jobs.run import describe
-
-    return describe(summary)
 
 
 def _print_summary(summary: Summary, endpoint: str | None = None) -> None:

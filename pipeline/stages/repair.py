@@ -59,8 +59,7 @@ class Repair:
         findings: dict[str, Any] = {"inpainted_fraction": float(damage.mean())} | self.refused
         if damage.any():
             pixels = inpaint(pixels, damage, self.parameters.radius)
-        sigma = noise_sigma(luma(pixels)) * 255
-        if self.denoise > 0 and sigma >= _QUIET:
+        if self.denoise > 0 and (sigma := noise_sigma(luma(pixels)) * 255) >= _QUIET:
             pixels, calm = denoise(pixels, sigma, self.denoise)
             damage = damage | calm
             findings |= {"denoised_fraction": float(calm.mean()), "noise_sigma": sigma}

@@ -17,7 +17,7 @@ from pipeline.photograph import Container, Photograph, pixel_digest
 from pipeline.policy import POLICIES, Policy
 from pipeline.record import Record
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
-from pipeline.supervision import as_item_error, run_end, run_stage, verify_transit
+from pipeline.supervision import WorkerBrokenError, as_item_error, run_end, run_stage, verify_transit
 
 
 class NoParameters(Parameters):
@@ -327,3 +327,10 @@ def test_what_has_no_digest_yet_is_not_checked() -> None:
 def test_an_error_without_words_is_named_by_its_type() -> None:
     errors: list[Any] = [as_item_error(ValueError("  "), "repair"), as_item_error(ValueError("odd"), "repair")]
     assert [error.detail for error in errors] == ["repair: ValueError: ValueError", "repair: ValueError: odd"]
+
+
+def test_a_broken_card_ends_the_worker_and_not_its_photographs(models: ModelStore) -> None:
+    """Such an error stays with the process: whatever came next would be said to have failed."""
+    broken = type("AcceleratorError", (RuntimeError,), {})("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(WorkerBrokenError, match="illegal memory access"):
+        run(models, stage(error=broken), record(1, 13))
