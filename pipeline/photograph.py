@@ -34,6 +34,7 @@ class Container:
 
     format: the decoder's name for the file (JPEG, PNG, TIFF, ...). icc: ICC profile. exif: TIFF-structured EXIF
     without the `Exif\\0\\0` prefix, orientation already applied to the pixels and removed. xmp: XMP packet.
+    iptc: IPTC-IIM records (dataset markers 0x1C), without the resource block that JPEG and Photoshop wrap around them.
     dpi: pixels per inch, (horizontal, vertical), of the pixels as they stand.
     """
 
@@ -41,6 +42,7 @@ class Container:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
 
 

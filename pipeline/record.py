@@ -147,6 +147,7 @@ _PAYLOAD = [
     ("icc", pa.binary()),
     ("exif", pa.binary()),
     ("xmp", pa.binary()),
+    ("iptc", pa.binary()),
 ]
 ROW = pa.schema([*KEPT, *(pa.field(name, kind) for name, kind in _PAYLOAD)])
 
@@ -194,6 +195,7 @@ def _pack_one(record: Record) -> pa.RecordBatch:
             "icc": container.icc,
             "exif": container.exif,
             "xmp": container.xmp,
+            "iptc": container.iptc,
             "patches": [None if face.patch is None else face.patch.tobytes() for face in photograph.faces],
         }
         buffers["pixels"] = photograph.pixels
@@ -276,6 +278,7 @@ def _photograph(record: Record, table: pa.Table) -> Photograph:
             icc=table["icc"][0].as_py(),
             exif=table["exif"][0].as_py(),
             xmp=table["xmp"][0].as_py(),
+            iptc=table["iptc"][0].as_py(),
         ),
         alpha=None if alpha is None else alpha.reshape(shape[:2]),
         damage=None if bits is None else np.unpackbits(bits, count=area).astype(bool).reshape(shape[:2]),
