@@ -21,12 +21,10 @@ _lock = Lock()
 class Connection:
     """A client, the credentials that it was made with, and what this process found out about the service."""
 
-    def __init__(self, options: StoreOptions) -> None:
-        import botocore.session
+    def __init__(self, options: StoreOptions, session: Any, credentials: Any) -> None:
         from botocore.config import Config
 
-        session = botocore.session.get_session()
-        self.credentials = _frozen(session)
+        self.credentials = credentials
         try:
             self.client = session.create_client(
                 "s3", endpoint_url=options.endpoint, config=Config(**_settings(options), **_SILENT)
@@ -70,7 +68,7 @@ def connect(options: StoreOptions) -> Connection:
     with _lock:
         found = _connections.get(key)
         if found is None:
-            found = _connections[key] = Connection(options)
+            found = _connections[key] = Connection(options, *_session())
         return found
 
 
@@ -80,10 +78,10 @@ def renewed(options: StoreOptions, stale: Connection) -> bool:
     with _lock:
         if _connections.get(key) is not stale:
             return True
-        fresh = Connection(options)
-        if fresh.credentials == stale.credentials:
+        session, credentials = _session()
+        if credentials == stale.credentials:
             return False
-        _connections[key] = fresh
+        _connections[key] = Connection(options, session, credentials)
         return True
 
 
@@ -92,11 +90,14 @@ def _key(options: StoreOptions) -> tuple[Any, ...]:
     return (os.getpid(), options, variables)
 
 
-def _frozen(session: Any) -> Any:
+def _session() -> tuple[Any, Any]:
+    """A session that has read everything anew, and the credentials that it found."""
+    import botocore.session
     from botocore.exceptions import BotoCoreError
 
+    session = botocore.session.get_session()
     try:
         found = session.get_credentials()
-        return None if found is None else found.get_frozen_credentials()
+        return session, None if found is None else found.get_frozen_credentials()
     except BotoCoreError:
-        return None  # the request itself will say it
+        return session, None  # the first request says it better

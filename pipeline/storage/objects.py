@@ -127,8 +127,7 @@ class Objects:
     def ask_for_one_name(self, root: str) -> None:
         """The cheapest question that fails for the right reason, asked with little patience."""
         patience = replace(self.options.patience, total=min(3.0, self.options.patience.total))
-        bucket = split(root)[0]
-        persist(patience, lambda: self._ask(root, "list_objects_v2", Bucket=bucket, MaxKeys=1))
+        persist(patience, lambda: self._page(root, split(root)[0], "", "", most=1))
 
     def _persist(self, work: Callable[[], T]) -> T:
         connection = connect(self.options)

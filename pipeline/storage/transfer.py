@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.storage.faults import PassingError, s3_errors
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 
 Accept = Callable[[int, str | None], None]
 
@@ -55,6 +55,9 @@ class Transfer:
             self.size = int(answer["ContentLength"])
             self.etag = answer.get("ETag")
             self.answer = {name: value for name, value in answer.items() if name != "Body"}
+            if self.size == 0:
+                # Nothing at all is what a broken answer looks like too.
+                self._compare(b"")
             if self.accept is not None:
                 self.accept(self.size, None if self.etag is None else self.etag.strip('"'))
             self._take(body)
