@@ -150,13 +150,21 @@ def overtaken(run: str, term: int) -> OvertakenError:
 def hold(store: Store, run: str, purpose: str) -> Iterator[Held]:
     """Hold the run's lease. Raises LeaseHeldError where somebody else does, StoreError where the store does not answer."""
     try:
-        held = Held(store, run, _take(store, run, purpose))
+        held = Held(_quick(store), run, _take(store, run, purpose))
     except OSError as error:
         raise StoreError(f"{run}: the run's lease cannot be taken: {error}") from error
     try:
         yield held
     finally:
         held.close()
+
+
+def _quick(store: Store) -> Store:
+    """One that gives up before the lease runs out, so that the holder hears of it in time."""
+    patience = store.options.patience
+    most = _seconds() / _RENEWALS
+    short = replace(patience, answer=min(patience.answer, most), total=min(patience.total, most))
+    return Store(replace(store.options, patience=short))
 
 
 def current(store: Store, run: str) -> Lease | None:
@@ -181,10 +189,8 @@ def _wait_until_free(store: Store, run: str, lease: Lease) -> Lease:
 
     A holder's clock may be behind ours: a lease that seems to have run out long ago is watched for one renewal as well.
     """
-    if lease.holder.is_running():
-        if not lease.released:
-            raise _held(run, lease)
-        return lease
+    if not lease.released and lease.holder.is_running() and datetime.now(UTC) < lease.ends_at:
+        raise _held(run, lease)
     until = max(lease.ends_at, datetime.now(UTC) + timedelta(seconds=lease.seconds / _RENEWALS))
     while not (lease.released or lease.holder.is_gone() or datetime.now(UTC) > until):
         time.sleep(_LOOK)

@@ -73,7 +73,9 @@ class TestWhatPasses:
         assert faulty_s3.injected[kind] == 2
 
     @pytest.mark.parametrize("kind", KINDS["delete-many"])
-    def test_delete_many(self, store: Store, direct: Store, faulty_s3: Faults, root: str, bucket: str, kind: str) -> None:
+    def test_delete_many(
+        self, store: Store, direct: Store, faulty_s3: Faults, root: str, bucket: str, kind: str
+    ) -> None:
         uris = [f"{root}/{number}&<é>" for number in range(7)]
         for name in uris:
             direct.put(name, b"x")
@@ -256,9 +258,7 @@ class TestStops:
     """What trying again cannot help is said at once."""
 
     @pytest.mark.parametrize("call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "open"])
-    def test_credentials(
-        self, store: Store, direct: Store, faulty_s3: Faults, root: str, uri: str, call: str
-    ) -> None:
+    def test_credentials(self, store: Store, direct: Store, faulty_s3: Faults, root: str, uri: str, call: str) -> None:
         direct.put(uri, b"x")
         assert store.conditional(root)
         faulty_s3.switches.credentials = "expired"
