@@ -40,6 +40,7 @@ ENCODERS: Mapping[str, Callable[[Photograph, int | None], bytes]] = MappingProxy
         "avif": avif.encode,
     }
 )
+FileFormat = Literal["tiff", "jp2", "jpeg", "png", "webp", "avif"]
 PagePolicy = Literal["first", "refuse"]
 _Decoder = Callable[[bytes, str, int], Photograph]
 # What is recognised by its first bytes and refused by name.

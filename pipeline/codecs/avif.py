@@ -75,7 +75,9 @@ def _meta(
     parts = []
     for kind, body in inner:
         if kind == b"iloc":
-            parts.append(_locations(body, moved, start, [(n, len(item[1])) for n, item in zip(numbers, items, strict=True)]))
+            parts.append(
+                _locations(body, moved, start, [(n, len(item[1])) for n, item in zip(numbers, items, strict=True)])
+            )
         elif kind == b"iinf":
             entries = [
                 _full(b"infe", 2, 0, struct.pack(">HH", n, 0) + item[0][:4] + b"\0" + _mime(item[0]))

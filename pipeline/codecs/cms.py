@@ -22,7 +22,7 @@ def cmyk_to_rgb(inks: Pixels, profile: bytes | None) -> tuple[Pixels, str]:
     Relative colorimetric, without black point compensation: the colours of the print, relative to its paper.
     Raises ItemError: unsupported, where there is no profile to say what the inks look like.
     """
-    if colour_space(profile) != "CMYK":
+    if profile is None or colour_space(profile) != "CMYK":
         raise ItemError(
             Reason.UNSUPPORTED,
             "CMYK without a CMYK profile: nothing says what its inks look like; assign the profile of the press first",
@@ -38,7 +38,7 @@ def cmyk_to_rgb(inks: Pixels, profile: bytes | None) -> tuple[Pixels, str]:
     return result, _said(f"CMYK to {_TARGET} through the embedded profile, relative colorimetric", clipped, result)
 
 
-def _transform(inks: Pixels, profile: bytes | None) -> NDArray[np.float64]:
+def _transform(inks: Pixels, profile: bytes) -> NDArray[np.float64]:
     try:
         unit = imagecodecs.cms_transform(
             inks,
@@ -79,8 +79,8 @@ def _lab(stored: NDArray[Any], photometric: str) -> NDArray[np.float64]:
         lab[..., 1:] = lab[..., 1:] / step - 128
         return lab
     lab[..., 0] *= 100 / (65535 if wide else 255)
-    signed = stored[..., 1:].astype(stored.dtype).view(np.int16 if wide else np.int8)
-    lab[..., 1:] = signed / (256.0 if wide else 1.0)
+    signed = np.ascontiguousarray(stored[..., 1:]).view(np.int16 if wide else np.int8)
+    lab[..., 1:] = signed.astype(np.float64) / (256.0 if wide else 1.0)
     return lab
 
 
@@ -90,7 +90,8 @@ def _romm_of(lab: NDArray[np.float64]) -> NDArray[np.float64]:
     f = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 3 * (6 / 29) ** 2) * D50
     linear = xyz @ np.linalg.inv(to_pcs(ROMM)).T
-    return np.where(linear < 1 / 512, linear * 16, np.maximum(linear, 0) ** (1 / ROMM_CURVE.gamma))
+    unit: NDArray[np.float64] = np.where(linear < 1 / 512, linear * 16, np.maximum(linear, 0) ** (1 / ROMM_CURVE.gamma))
+    return unit
 
 
 def _store(target: Pixels, unit: NDArray[np.float64]) -> int:

@@ -94,9 +94,7 @@ def resolution_of(fields: Mapping[int, Field], layout: Layout) -> tuple[float, f
 def from_tiff(data: bytes, start: int, layout: Layout) -> bytes | None:
     """The descriptive tags of a TIFF's directory and the EXIF and GPS directories below it, as a block of their own."""
     tree = ifd.read_tree(data, start, layout)
-    small = Tree(
-        {code: tag for code, tag in tree.fields.items() if code in DESCRIPTIVE and tag.kind <= 13}, tree.below
-    )
+    small = Tree({code: tag for code, tag in tree.fields.items() if code in DESCRIPTIVE and tag.kind <= 13}, tree.below)
     small = _without_big_offsets(small)
     if not small.fields and not small.below:
         return None
@@ -180,5 +178,7 @@ def _with_fields(block: bytes, more: Mapping[int, Field]) -> bytes:
     fields, _ = ifd.read(block, start, layout)
     block += b"\0" * (len(block) % 2)
     place = 8 if layout.big else 4
-    directory = ifd.serialise(Tree({**fields, **{code: replace(tag) for code, tag in more.items()}}), len(block), layout)
+    directory = ifd.serialise(
+        Tree({**fields, **{code: replace(tag) for code, tag in more.items()}}), len(block), layout
+    )
     return block[:place] + layout.offset().pack(len(block)) + block[place + layout.offset().size :] + directory

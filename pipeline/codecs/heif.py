@@ -82,8 +82,9 @@ def _heif(data: bytes, _meta: bmff.Meta, max_pixels: int) -> tuple[Any, int, int
 
     file = pi_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     image = file[file.primary_index]
-    check_size(*image.size, max_pixels)
-    samples = three_axes(np.asarray(image))
+    check_size(image.size[0], image.size[1], max_pixels)
+    # A copy: the array would only borrow memory that goes with the file.
+    samples = three_axes(np.array(image))
     bits = int(image.info["bit_depth"])
     if samples.dtype == np.uint8:
         bits = 8

@@ -114,9 +114,7 @@ def next_at(data: bytes, start: int, layout: Layout) -> int:
     return int(start + layout.count().size + number * layout.entry().size)
 
 
-def read_tree(
-    data: bytes, start: int, layout: Layout, pointers: Mapping[int, Mapping[int, object]] = POINTERS
-) -> Tree:
+def read_tree(data: bytes, start: int, layout: Layout, pointers: Mapping[int, Mapping[int, object]] = POINTERS) -> Tree:
     """A directory with the EXIF, GPS and interoperability directories below it. Broken ones below are left out."""
     fields, _ = read(data, start, layout)
     below: dict[int, Tree] = {}

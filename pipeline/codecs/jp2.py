@@ -190,9 +190,7 @@ def _samples(data: bytes, colour: int, bits: int) -> Pixels:
     return to_full_range(samples, 2**bits - 1)
 
 
-def _resolution(
-    found: dict[bytes, bytes], stated: tuple[float, float] | None
-) -> tuple[float, float] | None:
+def _resolution(found: dict[bytes, bytes], stated: tuple[float, float] | None) -> tuple[float, float] | None:
     """Capture resolution, else display resolution (I.5.3.7): samples a metre, vertical first."""
     body = found.get(b"resc") or found.get(b"resd")
     if body is None or len(body) < 10:
@@ -211,9 +209,10 @@ def encode(photograph: Photograph, _quality: int | None) -> bytes:
     """Reversible 5-3 wavelet, 8 or 16 bits, grey or RGB, with or without alpha; everything that a photograph carries."""
     samples = np.ascontiguousarray(joined(photograph))
     levels = min(_LEVELS, min(photograph.width, photograph.height).bit_length())
-    data = imagecodecs.jpeg2k_encode(
+    coded = imagecodecs.jpeg2k_encode(
         samples, level=0, codecformat="jp2", reversible=True, resolutions=levels, numthreads=1
     )
+    data = bytes(coded)
     parts = []
     for kind, start, end in boxes(data):
         body = data[start:end]
@@ -246,7 +245,10 @@ def _header(photograph: Photograph, data: bytes, start: int, end: int) -> bytes:
     if (dpi := sane_dpi(container, 1e6)) is not None:
         horizontal, vertical = _ratio(dpi[0]), _ratio(dpi[1])
         parts.append(
-            _box(b"res ", _box(b"resc", struct.pack(">HHHHbb", *vertical[:2], *horizontal[:2], vertical[2], horizontal[2])))
+            _box(
+                b"res ",
+                _box(b"resc", struct.pack(">HHHHbb", *vertical[:2], *horizontal[:2], vertical[2], horizontal[2])),
+            )
         )
     return b"".join(parts)
 

@@ -93,9 +93,7 @@ def _pixels(data: bytes) -> Pixels:
         return np.array(image)
 
 
-def _resolution(
-    density: tuple[float, float] | None, stated: tuple[float, float] | None
-) -> tuple[float, float] | None:
+def _resolution(density: tuple[float, float] | None, stated: tuple[float, float] | None) -> tuple[float, float] | None:
     """JFIF counts whole pixels; where EXIF says the same more finely, EXIF is right. Without either, nothing is known."""
     if density is None or stated is None:
         return density or stated
@@ -160,9 +158,7 @@ def encode(photograph: Photograph, quality: int | None) -> bytes:
         (max(photograph.width, photograph.height) > 65_500, "a side of this length"),
     ):
         if present:
-            raise ItemError(
-                Reason.UNSUPPORTED, f"JPEG cannot hold {what}; choose [output] format tiff, png or jp2"
-            )
+            raise ItemError(Reason.UNSUPPORTED, f"JPEG cannot hold {what}; choose [output] format tiff, png or jp2")
     segments = _metadata(photograph)
     options: dict[str, Any] = {"quality": 95 if quality is None else quality, "subsampling": 0, "optimize": True}
     if (dpi := sane_dpi(photograph.container, 65_535)) is not None:
@@ -191,9 +187,7 @@ def _metadata(photograph: Photograph) -> bytes:
         bodies += [(0xE1, jpeg_xmp.EXTENDED + piece) for piece in pieces]
     if container.iptc is not None:
         resources, room = iptc.to_resources(container.iptc), _SEGMENT - len(_PHOTOSHOP)
-        bodies += [
-            (0xED, _PHOTOSHOP + resources[at : at + room]) for at in range(0, len(resources), room)
-        ]
+        bodies += [(0xED, _PHOTOSHOP + resources[at : at + room]) for at in range(0, len(resources), room)]
     bodies += [(0xE2, body) for body in _icc_bodies(container.icc)]
     return b"".join(struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body for marker, body in bodies)
 

@@ -39,7 +39,8 @@ def join(packets: Sequence[bytes], pieces: Sequence[bytes]) -> bytes | None:
     if extended is None or home is None or more is None:
         return main
     for description in home.findall(f"{_RDF}Description"):
-        description.attrib.pop(_HAS_EXTENDED, None)
+        if _HAS_EXTENDED in description.attrib:
+            del description.attrib[_HAS_EXTENDED]
         for child in description.findall(_HAS_EXTENDED):
             description.remove(child)
     for description in list(more):

@@ -59,7 +59,8 @@ def to_full_range(samples: NDArray[Any], white: int) -> Pixels:
     table = (np.arange(white + 1, dtype=np.int64) * (2 * peak) + white) // (2 * white)
     if int(samples.max(initial=0)) > white:
         raise ItemError(Reason.TRUNCATED, f"a sample is larger than the file's own white of {white}")
-    return table.astype(dtype)[samples]
+    spread: Pixels = table.astype(dtype)[samples]
+    return spread
 
 
 def divide_by_alpha(samples: NDArray[Any]) -> Pixels:

@@ -30,7 +30,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
     for kind, body in _chunks(data):
         chunks.setdefault(kind, body)
     with no_pillow_limit():
-        image = Image.open(io.BytesIO(data), formats=("WEBP",))
+        image: Image.Image = Image.open(io.BytesIO(data), formats=("WEBP",))
         check_size(image.width, image.height, max_pixels)
         frames = int(getattr(image, "n_frames", 1))
         if image.mode not in ("RGB", "RGBA"):
@@ -69,15 +69,12 @@ def encode(photograph: Photograph, quality: int | None) -> bytes:
         (grey_profile, "a grey profile"),
     ):
         if present:
-            raise ItemError(
-                Reason.UNSUPPORTED, f"WebP cannot hold {what}; choose [output] format tiff, png or jp2"
-            )
+            raise ItemError(Reason.UNSUPPORTED, f"WebP cannot hold {what}; choose [output] format tiff, png or jp2")
     options: dict[str, Any] = {"lossless": True, "exact": True} if quality is None else {"quality": quality}
     dpi = sane_dpi(container, 1e6)
     block = exif.truthful(container.exif, photograph.width, photograph.height, dpi, carries_dpi=False)
-    for name, value in (("icc_profile", container.icc), ("exif", block), ("xmp", container.xmp)):
-        if value is not None:
-            options[name] = value
+    blocks = {"icc_profile": container.icc, "exif": block, "xmp": container.xmp}
+    options |= {name: value for name, value in blocks.items() if value is not None}
     image = Image.fromarray(joined(photograph))
     target = io.BytesIO()
     image.convert("RGBA" if photograph.alpha is not None else "RGB").save(target, "WEBP", method=4, **options)
