@@ -41,6 +41,7 @@ _UUIDS = {
     "iptc": bytes.fromhex("33C7A4D2B81D4723A0BAF1A3E097AD38"),
 }
 _SRGB, _GREY, _SYCC, _CMYK = 16, 17, 18, 12
+_PALETTE = (b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef")
 _METRE = Fraction(254, 10_000)
 # Six levels of resolution, as access copies have them; fewer where the photograph is too small to be halved so often.
 _LEVELS = 6
@@ -186,8 +187,26 @@ def _samples(data: bytes, colour: int, bits: int) -> Pixels:
         # OpenJPEG leaves the conversion to its callers; Pillow has it, subsampled chroma included.
         with no_pillow_limit():
             return np.array(Image.open(io.BytesIO(data), formats=("JPEG2000",)).convert("RGB"))
-    samples = three_axes(imagecodecs.jpeg2k_decode(data, numthreads=1))
+    samples = three_axes(imagecodecs.jpeg2k_decode(_without_profile(data), numthreads=1))
     return to_full_range(samples, 2**bits - 1)
+
+
+def _without_profile(data: bytes) -> bytes:
+    """The codestream alone; with a palette, the file under an enumerated colour space. The decoder would apply a profile,
+    which is not its business: stored samples are what the photograph is."""
+    if not data.startswith(_SIGNATURE):
+        return data
+    parts = []
+    for kind, start, end in boxes(data):
+        if kind == b"jp2h":
+            header = [(inner, data[a:b]) for inner, a, b in boxes(data, start, end)]
+            if not any(inner == b"pclr" for inner, _ in header):
+                return next(data[a:b] for inner, a, b in boxes(data) if inner == b"jp2c")
+            kept = b"".join(_box(inner, body) for inner, body in header if inner in _PALETTE)
+            parts.append(_box(kind, kept + _box(b"colr", b"\x01\x00\x00" + struct.pack(">I", _SRGB))))
+        elif kind in (b"jP  ", b"ftyp", b"jp2c"):
+            parts.append(_box(kind, data[start:end]))
+    return b"".join(parts)
 
 
 def _resolution(found: dict[bytes, bytes], stated: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -202,7 +221,11 @@ def _resolution(found: dict[bytes, bytes], stated: tuple[float, float] | None) -
         Fraction(parts[2], parts[3]) * Fraction(10) ** horizontal * _METRE,
         Fraction(parts[0], parts[1]) * Fraction(10) ** vertical * _METRE,
     )
-    return (float(pair[0]), float(pair[1]))
+    found_dpi = (float(pair[0]), float(pair[1]))
+    # Ratios of 16 bits are coarse; where EXIF says the same more finely, EXIF is right.
+    if stated is not None and all(abs(a / b - 1) < 5e-5 for a, b in zip(stated, found_dpi, strict=True)):
+        return stated
+    return found_dpi
 
 
 def encode(photograph: Photograph, _quality: int | None) -> bytes:

@@ -32,13 +32,12 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         image = Image.open(io.BytesIO(data), formats=("BMP", "DIB", "GIF", "PPM"))
         check_size(image.width, image.height, max_pixels)
         name = {"PPM": "PNM", "DIB": "BMP"}.get(image.format or "", image.format or "unknown")
-        dpi = image.info.get("dpi")
         xmp, _ = clean_xmp(image.info.get("xmp") if isinstance(image.info.get("xmp"), bytes) else None)
         container = Container(
             format=name,
             icc=_bmp_profile(data) if name == "BMP" else None,
             xmp=xmp,
-            dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+            dpi=_bmp_resolution(data) if name == "BMP" else None,
             pages=int(getattr(image, "n_frames", 1)),
         )
         return assemble(item_id, _samples(image), container)
@@ -55,6 +54,14 @@ def _samples(image: Image.Image) -> Pixels:
     if image.mode not in _PLAIN:
         raise ItemError(Reason.UNSUPPORTED, f"{image.format} with {image.mode} samples")
     return np.array(image)
+
+
+def _bmp_resolution(data: bytes) -> tuple[float, float] | None:
+    """Pixels a metre, which all headers but the oldest have at the same place."""
+    if len(data) < 46 or struct.unpack_from("<I", data, 14)[0] < 40:
+        return None
+    x, y = struct.unpack_from("<ii", data, 38)
+    return (x * 0.0254, y * 0.0254) if x > 0 and y > 0 else None
 
 
 def _bmp_profile(data: bytes) -> bytes | None:
