@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import imagecodecs
 import numpy as np
+from PIL import Image
 
 from pipeline.codecs import exif
 from pipeline.codecs.jp2 import boxes
@@ -26,20 +28,33 @@ def encode(photograph: Photograph, quality: int | None) -> bytes:
     ):
         if present:
             raise ItemError(Reason.UNSUPPORTED, f"AVIF cannot hold {what}; choose [output] format tiff, png or jp2")
-    data = imagecodecs.avif_encode(
-        np.ascontiguousarray(joined(photograph)),
-        level=imagecodecs.AVIF.QUALITY.LOSSLESS if quality is None else min(quality, 99),
-        pixelformat="yuv400" if photograph.pixels.shape[2] == 1 else "yuv444",
-        speed=_SPEED,
-        numthreads=1,
-    )
     container = photograph.container
     dpi = sane_dpi(container, 1e6)
     block = exif.truthful(container.exif, photograph.width, photograph.height, dpi, carries_dpi=False)
     items = [(b"Exif\0", b"\0\0\0\0" + block)] if block is not None else []
     if container.xmp is not None:
         items.append((b"mime\0application/rdf+xml\0", container.xmp))
-    return _described(bytes(data), container.icc, items)
+    return _described(_coded(photograph, quality), container.icc, items)
+
+
+def _coded(photograph: Photograph, quality: int | None) -> bytes:
+    samples = np.ascontiguousarray(joined(photograph))
+    grey = photograph.pixels.shape[2] == 1
+    if grey and quality is not None:
+        # imagecodecs codes grey without loss whatever the quality.
+        target = io.BytesIO()
+        image = Image.fromarray(samples)
+        image.save(target, "AVIF", quality=quality, subsampling="4:0:0", speed=_SPEED, max_threads=1)
+        return target.getvalue()
+    return bytes(
+        imagecodecs.avif_encode(
+            samples,
+            level=imagecodecs.AVIF.QUALITY.LOSSLESS if quality is None else min(quality, 99),
+            pixelformat="yuv400" if grey else "yuv444",
+            speed=_SPEED,
+            numthreads=1,
+        )
+    )
 
 
 def _full(kind: bytes, version: int, flags: int, body: bytes) -> bytes:

@@ -114,13 +114,14 @@ def truthful(
 ) -> bytes | None:
     """The block with its resolution and pixel dimensions, where it states them, made those of the file it goes into.
 
+    What cannot be read is left out: some readers refuse a whole file for it.
     carries_dpi: the file has a place of its own for the resolution. Where not (WebP, AVIF), the block gets it, too.
     """
     if block is None:
         return None if carries_dpi or dpi is None else _resolution_block(dpi)
     parsed = parse(block)
     if parsed is None:
-        return block
+        return None
     layout, tree = parsed
     stated = resolution_of(tree.fields, layout)
     changed = bytearray(block)

@@ -116,6 +116,45 @@ def kit() -> SimpleNamespace:
         "by_tifffile": by_tifffile,
         "tags_of": tags_of,
         "properties_of": properties_of,
-        **{"XMP": XMP, "IPTC": IPTC, "EXIF": EXIF, "ICC": ICC, "GREY_ICC": GREY_ICC},
+        "XMP": XMP,
+        "IPTC": IPTC,
+        "EXIF": EXIF,
+        "ICC": ICC,
+        "GREY_ICC": GREY_ICC,
     }
     return SimpleNamespace(**names)
+
+
+@pytest.fixture(scope="session")
+def press() -> bytes:
+    """An ICC profile (version 2, output, CMYK to Lab through a table of 9 x 9 x 9 x 9) of a simple, real-looking press."""
+    import skimage.color
+
+    steps = np.linspace(0, 1, 9)
+    c, m, y, k = np.meshgrid(steps, steps, steps, steps, indexing="ij")
+    paper = np.array([0.93, 0.91, 0.86])
+    inks = np.array([[0.1, 0.6, 0.85], [0.85, 0.15, 0.5], [0.95, 0.9, 0.15]])
+    colour = paper * np.prod([1 - a[..., None] * (1 - ink) for a, ink in zip((c, m, y), inks, strict=True)], axis=0)
+    colour *= 1 - 0.95 * k[..., None]
+    lab = skimage.color.rgb2lab(colour.reshape(-1, 1, 3), illuminant="D50").reshape(-1, 3)
+    coded = np.stack([lab[:, 0] * 652.8, (lab[:, 1] + 128) * 256, (lab[:, 2] + 128) * 256], axis=1)
+    table = np.clip(np.rint(coded), 0, 65535).astype(">u2").tobytes()
+    matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    ramp = struct.pack(">HH", 0, 65535)
+    lut = b"mft2\0\0\0\0" + bytes((4, 3, 9, 0)) + matrix + struct.pack(">HH", 2, 2) + ramp * 4 + table + ramp * 3
+    text = b"desc\0\0\0\0" + struct.pack(">I", 6) + b"press\0" + bytes(78)
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    tags = {b"desc": text, b"cprt": b"text\0\0\0\0none\0", b"wtpt": white, b"A2B0": lut, b"A2B1": lut}
+    body, table_of_tags, places = b"", b"", {}
+    for name, value in tags.items():
+        if value not in places:
+            places[value] = 132 + 12 * len(tags) + len(body)
+            body += value + bytes(-len(value) % 4)
+        table_of_tags += struct.pack(">4sII", name, places[value], len(value))
+    head = struct.pack(
+        ">I4sI4s4s4s", 132 + 12 * len(tags) + len(body), b"\0\0\0\0", 0x02400000, b"prtr", b"CMYK", b"Lab "
+    )
+    head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp").ljust(44, b"\0") + struct.pack(
+        ">3i", 63190, 65536, 54061
+    )
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table_of_tags + body
