@@ -8,10 +8,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.codecs import FileFormat, PagePolicy
 from pipeline.errors import ModelError, SpecError, StoreError
 from pipeline.models.adapters import OPENABLE
 from pipeline.models.catalogue import CARDS, ModelCard
@@ -32,13 +33,15 @@ class _Section(BaseModel):
 
 class Collection(_Section):
     """name: goes into every item id. source: folder, s3:// prefix, or manifest file with a source_uri column.
-    endpoint: S3 service other than the one AWS_ENDPOINT_URL names. Limits above which a photograph is refused."""
+    endpoint: S3 service other than the one AWS_ENDPOINT_URL names. Limits above which a photograph is refused.
+    pages: of a file with several, restore the first, or refuse it."""
 
     name: str = Field(min_length=1)
     source: str = Field(min_length=1)
     endpoint: str | None = None
     max_megapixels: float = Field(default=200.0, gt=0, allow_inf_nan=False)
     max_gigabytes: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    pages: PagePolicy = "first"
 
     @property
     def is_manifest(self) -> bool:
@@ -46,13 +49,15 @@ class Collection(_Section):
 
 
 class Output(_Section):
-    """uri: the run's own folder or prefix. format: of delivered files. compact_after: commits that are gathered at once."""
+    """uri: the run's own folder or prefix. format: of delivered files. quality: of webp and avif, none for lossless.
+    compact_after: commits that are gathered at once."""
 
     uri: str = Field(min_length=1)
     endpoint: str | None = None
-    format: Literal["tiff", "png", "jpeg"] = "tiff"
+    format: FileFormat = "tiff"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     compact_after: int = Field(default=4096, ge=1)
+    quality: int | None = Field(default=None, ge=1, le=100)
 
 
 class LocalModel(_Section):
@@ -116,8 +121,14 @@ class JobSpec(_Section):
                 self.recipe.stages,
                 {name: value for name, value in tables.items() if isinstance(value, Mapping)},
                 self.recipe.policy,
-                IngestParameters(megapixels=self.collection.max_megapixels, gigabytes=self.collection.max_gigabytes),
-                DeliverParameters(format=self.output.format, jpeg_quality=self.output.jpeg_quality),
+                IngestParameters(
+                    megapixels=self.collection.max_megapixels,
+                    gigabytes=self.collection.max_gigabytes,
+                    pages=self.collection.pages,
+                ),
+                DeliverParameters(
+                    format=self.output.format, jpeg_quality=self.output.jpeg_quality, quality=self.output.quality
+                ),
             )
         except SpecError as error:
             raise SpecError([*odd, *error.faults]) from error

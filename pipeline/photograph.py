@@ -33,9 +33,11 @@ class Container:
     """What the source file carried beside its pixels.
 
     format: the decoder's name for the file (JPEG, PNG, TIFF, ...). icc: ICC profile. exif: TIFF-structured EXIF
-    without the `Exif\\0\\0` prefix, orientation already applied to the pixels and removed. xmp: XMP packet.
+    without the `Exif\\0\\0` prefix and preview, its orientation 1 since the pixels are upright. xmp: XMP packet.
     iptc: IPTC-IIM records (dataset markers 0x1C), without the resource block that JPEG and Photoshop wrap around them.
-    dpi: pixels per inch, (horizontal, vertical), of the pixels as they stand.
+    dpi: pixels per inch, (horizontal, vertical), of the pixels as they stand. pages: full-size pages or frames of the
+    source, of which the pixels are the first. conversion: how stored samples became these, where they are not the same
+    (CMYK, Lab, depths other than 8 and 16), in a sentence.
     """
 
     format: str
@@ -44,6 +46,8 @@ class Container:
     xmp: bytes | None = None
     iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
+    pages: int = 1
+    conversion: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

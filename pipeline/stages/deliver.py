@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.codecs import SUFFIXES, encode
+from pipeline.codecs import SUFFIXES, FileFormat, encode
 from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.photograph import Photograph
 from pipeline.record import Record
 from pipeline.stage import Parameters
 from pipeline.storage import Store, join
 
+_QUALITY_OF = {"jpeg_quality": ("jpeg",), "quality": ("webp", "avif")}
+
 
 class DeliverParameters(Parameters):
-    """format: of the delivered files. jpeg_quality: 1..100, chroma never subsampled."""
+    """format: of the delivered files. jpeg_quality: 1..100. quality: of WebP and AVIF, 1..100, None for lossless.
 
-    format: Literal["tiff", "png", "jpeg"] = "tiff"
+    Chroma is never subsampled, except in lossy WebP, which knows nothing else.
+    """
+
+    format: FileFormat = "tiff"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
+    quality: int | None = Field(default=None, ge=1, le=100)
 
     def decisive(self) -> dict[str, object]:
-        """What decides the bytes: quality does for JPEG only."""
-        return self.model_dump(mode="json", exclude=set() if self.format == "jpeg" else {"jpeg_quality"})
+        """What decides the bytes: a quality does in its own formats only."""
+        idle = {name for name, formats in _QUALITY_OF.items() if self.format not in formats}
+        return self.model_dump(mode="json", exclude=idle)
+
+    def chosen_quality(self) -> int | None:
+        return self.jpeg_quality if self.format == "jpeg" else self.quality
 
 
 def image_uri(run: str, name: str, file_format: str) -> str:
@@ -46,7 +56,7 @@ class Deliver:
     def write(self, record: Record) -> Record:
         assert record.photograph is not None
         photograph = _at_true_size(record.photograph)
-        data = encode(photograph, self.parameters.format, self.parameters.jpeg_quality)
+        data = encode(photograph, self.parameters.format, self.parameters.chosen_quality())
         digest = hashlib.sha256(data).hexdigest()
         uri = self._place(record.item_id, data, digest)
         return replace(

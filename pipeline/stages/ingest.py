@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.codecs import decode
+from pipeline.codecs import PagePolicy, decode
 from pipeline.errors import ItemError, Reason
 from pipeline.record import Record
 from pipeline.stage import Parameters
@@ -16,10 +16,14 @@ from pipeline.storage import Store
 
 
 class IngestParameters(Parameters):
-    """megapixels: larger photographs are refused. gigabytes: larger files are refused (10^9 bytes)."""
+    """megapixels: larger photographs are refused. gigabytes: larger files are refused (10^9 bytes).
+
+    pages: of a file with several, the first is restored, or the file is refused.
+    """
 
     megapixels: float = Field(default=200.0, gt=0)
     gigabytes: float = Field(default=4.0, gt=0)
+    pages: PagePolicy = "first"
 
 
 class Ingest:
@@ -42,7 +46,9 @@ class Ingest:
             )
         record = replace(record, source_bytes=len(data), source_sha256=hashlib.sha256(data).hexdigest())
         try:
-            photograph = decode(data, record.item_id, int(self.parameters.megapixels * 1e6))
+            photograph = decode(
+                data, record.item_id, int(self.parameters.megapixels * 1e6), pages=self.parameters.pages
+            )
         except ItemError as error:
             return record.ended(error)
         return replace(
