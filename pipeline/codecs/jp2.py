@@ -201,7 +201,7 @@ def _without_profile(data: bytes) -> bytes:
         if kind == b"jp2h":
             header = [(inner, data[a:b]) for inner, a, b in boxes(data, start, end)]
             if not any(inner == b"pclr" for inner, _ in header):
-                return next(data[a:b] for inner, a, b in boxes(data) if inner == b"jp2c")
+                return next((data[a:b] for inner, a, b in boxes(data) if inner == b"jp2c"), b"")
             kept = b"".join(_box(inner, body) for inner, body in header if inner in _PALETTE)
             parts.append(_box(kind, kept + _box(b"colr", b"\x01\x00\x00" + struct.pack(">I", _SRGB))))
         elif kind in (b"jP  ", b"ftyp", b"jp2c"):

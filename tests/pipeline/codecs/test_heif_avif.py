@@ -170,3 +170,15 @@ def test_avif_of_ten_bits_without_pixi_is_read(rng: np.random.Generator) -> None
     found = decode(data.replace(b"pixi", b"free"), "item", LIMIT)
     assert np.array_equal(np.rint(found.pixels[..., 0] / 65535 * 1023), stored)
     assert found.container.conversion == "10-bit samples spread over 16 bits"
+
+
+def test_damaged_descriptions_refuse_no_photograph(picture: NDArray[np.uint8], kit: SimpleNamespace) -> None:
+    """Bytes that are no text once ended pi-heif's process; damaged EXIF makes libavif refuse the file."""
+    mime = heic("rgb8").replace(b"application/rdf+xml", b"application/\xc6\xfd\xff+xml")
+    found = decode(mime, "item", LIMIT)
+    assert np.array_equal(found.pixels, decode(heic("rgb8"), "item", LIMIT).pixels)
+    assert found.container.xmp is None
+    data = encode(Photograph("item", picture, Container("TIFF", exif=kit.EXIF)), "avif")
+    again = decode(data.replace(kit.EXIF, bytes(len(kit.EXIF))), "item", LIMIT)
+    assert np.array_equal(again.pixels, picture)
+    assert again.container.exif is None
