@@ -53,9 +53,12 @@ class Meta:
         for number in self.describing:
             item = self.items.get(number)
             if item is not None and item.kind == kind and item.mime == mime:
-                source = self.idat if item.method == 1 else data
-                return b"".join(source[start : start + size] for start, size in item.extents)
+                return self.payload_of(data, item)
         return None
+
+    def payload_of(self, data: bytes, item: Item) -> bytes:
+        source = self.idat if item.method == 1 else data
+        return b"".join(source[start : start + size] for start, size in item.extents)
 
     def exif(self, data: bytes) -> bytes | None:
         """The TIFF structure; in front of it stand its distance, and what lies between (23008-12, A.2.1)."""
@@ -81,8 +84,8 @@ class Meta:
 
 # What an orientation becomes when its image is turned by 90 degrees or mirrored afterwards.
 _ANTICLOCKWISE = {1: 8, 8: 3, 3: 6, 6: 1, 2: 5, 5: 4, 4: 7, 7: 2}
-_LEFT_RIGHT = {1: 2, 2: 1, 3: 4, 4: 3, 5: 8, 8: 5, 6: 7, 7: 6}
-_TOP_BOTTOM = {1: 4, 4: 1, 2: 3, 3: 2, 5: 6, 6: 5, 7: 8, 8: 7}
+_LEFT_RIGHT = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 8, 8: 7}
+_TOP_BOTTOM = {1: 4, 4: 1, 2: 3, 3: 2, 5: 8, 8: 5, 6: 7, 7: 6}
 
 
 def read(data: bytes) -> Meta:
@@ -105,6 +108,20 @@ def read(data: bytes) -> Meta:
         references=references,
         idat=inner.get(b"idat", b""),
     )
+
+
+def pixels_only(data: bytes) -> bytes:
+    """The file without references from metadata and previews to the image, for decoders that would stumble over them.
+
+    libavif refuses a photograph for damaged EXIF, and pi-heif ends the process over a type of content that is no text.
+    """
+    for kind, start, end in boxes(data):
+        if kind == b"meta":
+            for inner, first, last in boxes(data, start + 4, end):
+                if inner == b"iref":
+                    blind = data[first:last].replace(b"cdsc", b"skip").replace(b"thmb", b"skip")
+                    return data[:first] + blind + data[last:]
+    return data
 
 
 def _items(iinf: bytes, iloc: bytes) -> dict[int, Item]:

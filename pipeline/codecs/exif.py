@@ -13,6 +13,7 @@ from pipeline.codecs.ifd import Field, Layout, Tree
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, UNIT = 0x0112, 0x011A, 0x011B, 0x0128
 _WIDTH, _HEIGHT = 0xA002, 0xA003
+_LEAST_DPI, _MOST_DPI = 0.02, 1e6
 _PER_INCH = {2: 1.0, 3: 2.54}
 _PREFIX = b"Exif\x00\x00"
 # Tags of a first directory that describe the photograph, not the file's structure, and hold no offsets:
@@ -123,6 +124,7 @@ def truthful(
     if parsed is None:
         return None
     layout, tree = parsed
+    dpi = dpi if dpi is not None and all(_LEAST_DPI <= value <= _MOST_DPI for value in dpi) else None
     stated = resolution_of(tree.fields, layout)
     changed = bytearray(block)
     if dpi is not None and stated != dpi and X_RESOLUTION in tree.fields and Y_RESOLUTION in tree.fields:

@@ -60,7 +60,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
 def _avif(data: bytes, meta: bmff.Meta, max_pixels: int) -> tuple[Any, int, int]:
     if meta.first(b"clap") is not None:
         raise ItemError(Reason.UNSUPPORTED, "AVIF with a clean aperture; crop it first")
-    samples = three_axes(imagecodecs.avif_decode(data, index=0, numthreads=1))
+    samples = three_axes(imagecodecs.avif_decode(bmff.pixels_only(data), index=0, numthreads=1))
     check_size(samples.shape[1], samples.shape[0], max_pixels)
     bits = 8 if samples.dtype == np.uint8 else _av1_bits(meta)
     return samples, bits, 1
@@ -80,7 +80,7 @@ def _heif(data: bytes, _meta: bmff.Meta, max_pixels: int) -> tuple[Any, int, int
     # Loading libheif costs time, and few collections hold such files.
     import pi_heif
 
-    file = pi_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    file = pi_heif.open_heif(bmff.pixels_only(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
     image = file[file.primary_index]
     check_size(image.size[0], image.size[1], max_pixels)
     # A copy: the array would only borrow memory that goes with the file.

@@ -43,7 +43,7 @@ _UUIDS = {
 _SRGB, _GREY, _SYCC, _CMYK = 16, 17, 18, 12
 _PALETTE = (b"ihdr", b"bpcc", b"pclr", b"cmap", b"cdef")
 _METRE = Fraction(254, 10_000)
-# Six levels of resolution, as access copies have them; fewer where the photograph is too small to be halved so often.
+# Six levels of resolution, as access copies have them; OpenJPEG takes fewer for what is too small to be halved so often.
 _LEVELS = 6
 
 
@@ -201,7 +201,7 @@ def _without_profile(data: bytes) -> bytes:
         if kind == b"jp2h":
             header = [(inner, data[a:b]) for inner, a, b in boxes(data, start, end)]
             if not any(inner == b"pclr" for inner, _ in header):
-                return next(data[a:b] for inner, a, b in boxes(data) if inner == b"jp2c")
+                return next((data[a:b] for inner, a, b in boxes(data) if inner == b"jp2c"), b"")
             kept = b"".join(_box(inner, body) for inner, body in header if inner in _PALETTE)
             parts.append(_box(kind, kept + _box(b"colr", b"\x01\x00\x00" + struct.pack(">I", _SRGB))))
         elif kind in (b"jP  ", b"ftyp", b"jp2c"):
@@ -231,9 +231,8 @@ def _resolution(found: dict[bytes, bytes], stated: tuple[float, float] | None) -
 def encode(photograph: Photograph, _quality: int | None) -> bytes:
     """Reversible 5-3 wavelet, 8 or 16 bits, grey or RGB, with or without alpha; everything that a photograph carries."""
     samples = np.ascontiguousarray(joined(photograph))
-    levels = min(_LEVELS, min(photograph.width, photograph.height).bit_length())
     coded = imagecodecs.jpeg2k_encode(
-        samples, level=0, codecformat="jp2", reversible=True, resolutions=levels, numthreads=1
+        samples, level=0, codecformat="jp2", reversible=True, resolutions=_LEVELS, numthreads=1
     )
     data = bytes(coded)
     parts = []

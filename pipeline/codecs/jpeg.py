@@ -161,7 +161,7 @@ def encode(photograph: Photograph, quality: int | None) -> bytes:
             raise ItemError(Reason.UNSUPPORTED, f"JPEG cannot hold {what}; choose [output] format tiff, png or jp2")
     segments = _metadata(photograph)
     options: dict[str, Any] = {"quality": 95 if quality is None else quality, "subsampling": 0, "optimize": True}
-    if (dpi := sane_dpi(photograph.container, 65_535)) is not None:
+    if (dpi := sane_dpi(photograph.container, 65_535, 0.5)) is not None:
         options["dpi"] = tuple(max(1, round(value)) for value in dpi)
     target = io.BytesIO()
     Image.fromarray(joined(photograph)).save(target, "JPEG", **options)

@@ -39,7 +39,7 @@ def clean_xmp(xmp: bytes | None) -> tuple[bytes | None, int]:
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp), int(found[2]) if found else 0
 
 
-def sane_dpi(container: Container, most: float) -> tuple[float, float] | None:
+def sane_dpi(container: Container, most: float, least: float = 0.02) -> tuple[float, float] | None:
     """The resolution where a format can hold it: a false one would be worse than none."""
     dpi = container.dpi
-    return dpi if dpi is not None and all(0 < value <= most for value in dpi) else None
+    return dpi if dpi is not None and all(least <= value <= most for value in dpi) else None

@@ -107,6 +107,12 @@ def test_a_full_spec_becomes_its_recipe(full: JobSpec) -> None:
     assert (recipe.deliver.format, recipe.deliver.jpeg_quality) == ("jpeg", 90)
 
 
+def test_pages_and_quality_reach_the_recipe(make_spec: Merge) -> None:
+    spec = make_spec(collection={"pages": "refuse"}, output={"format": "avif", "quality": 80})
+    recipe = spec.make_recipe()
+    assert (recipe.ingest.pages, recipe.deliver.format, recipe.deliver.chosen_quality()) == ("refuse", "avif", 80)
+
+
 def test_a_model_of_the_jobs_own_stands_beside_the_catalogue(full: JobSpec) -> None:
     source = full.model_source()
     assert [(card.id, card.scale, card.licence) for card in source.local] == [("ours-x2", 2, "MIT")]

@@ -43,7 +43,10 @@ def deliver(run: Path, file_format: str = "tiff", store: Store | None = None) ->
     return Deliver(DeliverParameters(format=file_format), store or Store(), str(run))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("file_format", "suffix"), [("tiff", "tif"), ("png", "png"), ("jpeg", "jpg")])
+@pytest.mark.parametrize(
+    ("file_format", "suffix"),
+    [("tiff", "tif"), ("png", "png"), ("jpeg", "jpg"), ("jp2", "jp2"), ("webp", "webp"), ("avif", "avif")],
+)
 def test_the_file_lies_under_its_digest_and_name(tmp_path: Path, file_format: str, suffix: str) -> None:
     after = deliver(tmp_path, file_format).write(record())
     path = tmp_path / "images" / "ab" / f"{ITEM}.{suffix}"
@@ -84,3 +87,24 @@ def test_what_the_format_cannot_hold_is_refused_before_anything_is_written(tmp_p
         deliver(tmp_path, "jpeg").write(record(dtype="uint16"))
     assert caught.value.reason is Reason.UNSUPPORTED
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quality_decides_the_bytes_of_its_own_formats_only() -> None:
+    def decisive(file_format: str, **more: int) -> dict[str, object]:
+        return DeliverParameters(format=file_format, **more).decisive()  # type: ignore[arg-type]
+
+    assert decisive("tiff", quality=50, jpeg_quality=10) == decisive("tiff")
+    assert decisive("jpeg", quality=50) == decisive("jpeg") != decisive("jpeg", jpeg_quality=10)
+    assert decisive("avif", jpeg_quality=10) == decisive("avif") != decisive("avif", quality=50)
+
+
+def test_a_quality_reaches_its_format(tmp_path: Path) -> None:
+    small = Deliver(DeliverParameters(format="webp", quality=20), Store(), str(tmp_path / "a")).write(record())
+    whole = Deliver(DeliverParameters(format="webp", jpeg_quality=20), Store(), str(tmp_path / "b")).write(record())
+    assert small.output_bytes is not None
+    assert whole.output_bytes is not None
+    assert small.output_sha256 != whole.output_sha256
+    assert whole.output_uri is not None
+    before = record().photograph
+    assert before is not None
+    assert np.array_equal(decode(Path(whole.output_uri).read_bytes(), ITEM, 10**6).pixels, before.pixels)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -13,6 +15,7 @@ from pipeline.errors import ItemError, Reason, Status
 from pipeline.record import Record
 from pipeline.stages.ingest import Ingest, IngestParameters
 from pipeline.storage import Store
+from pipeline.supervision import run_end
 
 
 def scan(folder: Path, pixels: NDArray[np.uint8]) -> bytes:
@@ -22,7 +25,7 @@ def scan(folder: Path, pixels: NDArray[np.uint8]) -> bytes:
     return target.getvalue()
 
 
-def ingest(**parameters: float) -> Ingest:
+def ingest(**parameters: float | str) -> Ingest:
     return Ingest(IngestParameters(**parameters), Store())
 
 
@@ -67,3 +70,29 @@ def test_too_many_bytes_are_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(ItemError) as caught:
         ingest(gigabytes=1e-6).read(record(tmp_path))
     assert caught.value.reason is Reason.TOO_LARGE
+
+
+def two_pages(folder: Path) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    frames[0].save(folder / "scan.png", "TIFF", save_all=True, append_images=frames[1:])
+
+
+def test_pages_are_in_the_findings(tmp_path: Path) -> None:
+    two_pages(tmp_path)
+    stage = ingest()
+    found = run_end(stage, stage.parameters, stage.read, record(tmp_path))
+    assert json.loads(found.events[0].findings) == {"pages": 2}
+    assert found.photograph is not None
+    assert tuple(found.photograph.pixels[0, 0]) == (255, 0, 0)
+
+
+def test_a_conversion_is_in_the_findings(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "scan.png", np.zeros((6, 8, 3), np.uint8), photometric="cielab")
+    stage = ingest()
+    found = run_end(stage, stage.parameters, stage.read, record(tmp_path))
+    assert json.loads(found.events[0].findings) == {"conversion": "CIELAB to 16-bit ROMM RGB, nothing clipped"}
+
+
+def test_several_pages_may_be_refused(tmp_path: Path) -> None:
+    two_pages(tmp_path)
+    assert ingest(pages="refuse").read(record(tmp_path)).reason == "unsupported"
