@@ -36,12 +36,15 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     UNSUPPORTED = "unsupported"
     DUPLICATE = "duplicate"
+    OUTSIDE_ROOTS = "outside-roots"
+    DECODER_CRASHED = "decoder-crashed"
     # The source may be sound and the work went wrong: status `failed`.
     STAGE_FAILED = "stage-failed"
     OUT_OF_MEMORY = "out-of-memory"
     DIGEST_MISMATCH = "digest-mismatch"
     DELIVERY_FAILED = "delivery-failed"
     WORKER_DIED = "worker-died"
+    DECODER_TIMED_OUT = "decoder-timed-out"
 
     @property
     def status(self) -> Status:
@@ -55,6 +58,7 @@ _FAILURES = frozenset(
         Reason.DIGEST_MISMATCH,
         Reason.DELIVERY_FAILED,
         Reason.WORKER_DIED,
+        Reason.DECODER_TIMED_OUT,
     }
 )
 

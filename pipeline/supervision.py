@@ -72,7 +72,8 @@ def run_end(end: Named, parameters: Parameters, work: Callable[[Record], Record]
         if kept is None and done.photograph is not None:
             kept = pixel_digest(done.photograph)
         event = replace(event, input_sha256=given, output_sha256=kept)
-    return replace(done, events=(*done.events, event))
+    event = replace(event, findings=_json(dict(done.findings)))
+    return replace(done, events=(*done.events, event), findings={})
 
 
 def run_stage(

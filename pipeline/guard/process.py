@@ -1,0 +1,304 @@
+"""The worker's side of the decoder: starts it, hands it bytes, watches its time, and puts another in place of one that died."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.errors import ItemError, JobError, Reason
+from pipeline.guard.limits import Limits
+from pipeline.guard.wire import MESSAGE, Shared, WireError, message, parse, receive_photograph
+from pipeline.memory import Size
+from pipeline.photograph import Photograph
+
+# Importing the codecs takes a second; a loaded machine is given many.
+_START_SECONDS = 120.0
+_LOG_BYTES = 64 << 10
+# One decoder is one core's work: what runs beside it is other photographs.
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TIFFFILE_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
+)
+_PROGRAM = ("-m", "pipeline.guard.child")
+# Asked once the size is known and before memory is spent on it; returns when there is room.
+Admit = Callable[[Size], None]
+
+
+class _DiedError(Exception):
+    """The child is gone; what it was working on may or may not be to blame."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class _Child:
+    """A running decoder. lifeline: its death follows the closing of this. log: what it and its libraries wrote."""
+
+    process: subprocess.Popen[bytes]
+    connection: socket.socket
+    lifeline: int
+    log: int
+    decodes: int = 0
+    closed: bool = field(default=False)
+
+    def end(self) -> int:
+        """Kill it if it lives, free what belongs to it, and say how it ended."""
+        if not self.closed:
+            self.closed = True
+            if self.process.poll() is None:
+                self.process.kill()
+            self.connection.close()
+            os.close(self.lifeline)
+            os.close(self.log)
+        return self.process.wait()
+
+    def last_words(self) -> str:
+        size = os.fstat(self.log).st_size
+        text = os.pread(self.log, _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1][:500] if lines else ""
+
+
+class Decoder:
+    """Decodes in a child process, which is started when it is first needed and replaced when it dies.
+
+    One photograph at a time. `close` ends the child; so do the end of the interpreter and the death of this process.
+    program: what Python runs as the child.
+    """
+
+    def __init__(self, limits: Limits | None = None, program: Sequence[str] = _PROGRAM) -> None:
+        self.limits = limits or Limits()
+        self.program = tuple(program)
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    def open(self) -> None:
+        """Start the child now. Raises JobError where none can be started."""
+        with self._lock:
+            self._ready()
+
+    def close(self) -> None:
+        with self._lock:
+            self._end()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child, where there is one."""
+        return None if self._child is None else self._child.process.pid
+
+    def decode(self, source: Shared, item_id: str, max_pixels: int, admit: Admit | None = None) -> Photograph:
+        """The photograph in `source`, read-only arrays over memory that the child let go.
+
+        Raises ItemError: what `codecs.decode` raises, and decoder-crashed, decoder-timed-out, out-of-memory, and too-large
+        where decoding took more memory than `Limits` allows. Raises JobError where no child can be started.
+        """
+        with self._lock:
+            child = self._ready()
+            try:
+                return self._ask(child, source, item_id, max_pixels, admit)
+            except _DiedError as died:
+                if child.decodes == 1 or died.reason is Reason.DECODER_TIMED_OUT:
+                    raise ItemError(died.reason, died.detail) from died
+            # An earlier file may have broken that child; a fresh one says whether this file is to blame.
+            try:
+                return self._ask(self._ready(), source, item_id, max_pixels, admit)
+            except _DiedError as died:
+                raise ItemError(died.reason, died.detail) from died
+
+    def _ask(self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None) -> Photograph:
+        child.decodes += 1
+        done = False
+        try:
+            photograph = self._exchange(child, source, item_id, max_pixels, admit)
+            done = True
+            return photograph
+        except ItemError:
+            done = True
+            raise
+        except (WireError, OSError) as error:
+            raise self._died(child, error) from error
+        finally:
+            # Whatever else went wrong, a child that was left in the middle of an answer is of no use.
+            if not done or child.decodes >= self.limits.decodes:
+                self._end()
+
+    def _exchange(
+        self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None
+    ) -> Photograph:
+        limits = self.limits
+        deadline = time.monotonic() + limits.seconds
+        memory = limits.allowed_memory(source.size, 0)
+        socket.send_fds(
+            child.connection, [message(max_pixels=max_pixels, memory=memory, seconds=limits.seconds)], [source.fd]
+        )
+        answer, _ = self._receive(child, deadline)
+        size = None
+        if "size" in answer:
+            size = _size(answer["size"])
+            pixels = max_pixels if size is None else min(size.pixels, max_pixels)
+            if admit is not None and (size is None or size.pixels <= max_pixels):
+                # A header that cannot be read may stand before the largest photograph that is allowed.
+                _admitted(child, admit, size or Size(max_pixels, 1, 4, 16))
+            seconds = limits.allowed_seconds(source.size, pixels)
+            deadline = time.monotonic() + seconds
+            memory = limits.allowed_memory(source.size, pixels)
+            child.connection.send(message(memory=memory, seconds=seconds))
+            answer, fds = self._receive(child, deadline)
+        else:
+            fds = []
+        return _answered(child, answer, fds, item_id, max_pixels)
+
+    def _receive(self, child: _Child, deadline: float) -> tuple[dict[str, Any], list[int]]:
+        left = deadline - time.monotonic()
+        child.connection.settimeout(max(left, 0.001))
+        data, fds, _, _ = socket.recv_fds(child.connection, MESSAGE, 1)
+        if not data:
+            raise WireError("the child closed its end")
+        try:
+            return parse(data), list(fds)
+        except WireError:
+            for fd in fds:
+                os.close(fd)
+            raise
+
+    def _died(self, child: _Child, error: Exception) -> _DiedError:
+        """Why there is no answer, as far as the child's end tells."""
+        if isinstance(error, TimeoutError):
+            return _DiedError(Reason.DECODER_TIMED_OUT, "decoding took longer than a photograph of this size may take")
+        nonsense = isinstance(error, WireError) and not _ends_soon(child)
+        words = child.last_words()
+        code = child.end()
+        if nonsense:
+            return _DiedError(Reason.DECODER_CRASHED, f"the decoder answered with {error}")
+        if code == -signal.SIGXCPU:
+            return _DiedError(
+                Reason.DECODER_TIMED_OUT, "decoding took more CPU time than a photograph of this size may take"
+            )
+        if code == -signal.SIGKILL:
+            return _DiedError(
+                Reason.OUT_OF_MEMORY,
+                "the decoder was killed from outside, most likely because the machine's memory ran out",
+            )
+        if code < 0:
+            return _DiedError(Reason.DECODER_CRASHED, f"these bytes ended the decoder by {signal.Signals(-code).name}")
+        return _DiedError(Reason.DECODER_CRASHED, f"these bytes ended the decoder: {words or f'exit code {code}'}")
+
+    def _ready(self) -> _Child:
+        if self._child is not None and self._child.process.poll() is not None:
+            self._end()
+        if self._child is None:
+            self._child = _start(self.program)
+            self._finalizer = weakref.finalize(self, _Child.end, self._child)
+        elif os.fstat(self._child.log).st_size > _LOG_BYTES:
+            os.ftruncate(self._child.log, 0)
+        return self._child
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            self._finalizer = None
+
+
+def _admitted(child: _Child, admit: Admit, size: Size) -> None:
+    try:
+        admit(size)
+    except ItemError:
+        child.connection.send(message(stop=True))
+        raise
+
+
+def _answered(child: _Child, answer: dict[str, Any], fds: list[int], item_id: str, max_pixels: int) -> Photograph:
+    try:
+        if "reason" in answer:
+            raise _refusal(answer)
+        if len(fds) != 1 or not isinstance(answer.get("photograph"), dict):
+            raise WireError(f"an answer of {sorted(answer)}")
+        return receive_photograph(item_id, answer["photograph"], fds[0], max_pixels)
+    finally:
+        for fd in fds:
+            os.close(fd)
+        if answer.get("spent"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(1.0)
+
+
+def _refusal(answer: dict[str, Any]) -> ItemError:
+    try:
+        return ItemError(Reason(answer["reason"]), str(answer.get("detail")))
+    except ValueError as error:
+        raise WireError(f"the reason {answer['reason']!r}") from error
+
+
+def _size(value: Any) -> Size | None:
+    if value is None:
+        return None
+    try:
+        size = Size(**value)
+    except TypeError as error:
+        raise WireError("a size that is none") from error
+    sides = (size.width, size.height, size.channels, size.depth)
+    return size if all(isinstance(side, int) and side > 0 for side in sides) else None
+
+
+def _ends_soon(child: _Child) -> bool:
+    """A child whose end is closed is about to be gone; its exit code is what tells."""
+    try:
+        child.process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _start(program: Sequence[str]) -> _Child:
+    """Raises JobError where the child does not come up: that is this machine's trouble and no photograph's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    watched, lifeline = os.pipe()
+    log = os.memfd_create("albumen-decoder-log", os.MFD_CLOEXEC)
+    # So that the log, once emptied here, starts anew there.
+    fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)
+    # The child imports what this process would import, and nothing from the folder it happens to stand in.
+    environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ends = [str(theirs.fileno()), str(watched), str(os.getpid())]
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", *program, *ends],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            pass_fds=(theirs.fileno(), watched),
+            env=environment,
+        )
+    except OSError as error:
+        ours.close()
+        os.close(lifeline)
+        os.close(log)
+        raise JobError(f"the decoder's process cannot be started: {error}") from error
+    finally:
+        theirs.close()
+        os.close(watched)
+    child = _Child(process, ours, lifeline, log)
+    try:
+        ours.settimeout(_START_SECONDS)
+        parse(ours.recv(MESSAGE))
+    except (WireError, OSError) as error:
+        words = child.last_words()
+        child.end()
+        raise JobError(f"the decoder's process does not come up: {words or error}") from error
+    return child
