@@ -136,30 +136,23 @@ class Decoder:
             if not done or child.decodes >= self.limits.decodes:
                 self._end()
 
-    def _exchange(
-        self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None
-    ) -> Photograph:
-        limits = self.limits
-        deadline = time.monotonic() + limits.seconds
-        memory = limits.allowed_memory(source.size, 0)
-        socket.send_fds(
-            child.connection, [message(max_pixels=max_pixels, memory=memory, seconds=limits.seconds)], [source.fd]
-        )
-        answer, _ = self._receive(child, deadline)
-        size = None
+    def _exchange(self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None) -> Photograph:
+        limits, started = self.limits, time.monotonic()
+        first = message(max_pixels=max_pixels, memory=limits.allowed_memory(source.size, 0), seconds=limits.seconds)
+        socket.send_fds(child.connection, [first], [source.fd])
+        answer, fds = self._receive(child, started + limits.seconds)
         if "size" in answer:
             size = _size(answer["size"])
+            # A header that cannot be read may stand before the largest photograph that is allowed.
             pixels = max_pixels if size is None else min(size.pixels, max_pixels)
             if admit is not None and (size is None or size.pixels <= max_pixels):
-                # A header that cannot be read may stand before the largest photograph that is allowed.
+                asked = time.monotonic()
                 _admitted(child, admit, size or Size(max_pixels, 1, 4, 16))
+                # Waiting for room is no time that the file took.
+                started += time.monotonic() - asked
             seconds = limits.allowed_seconds(source.size, pixels)
-            deadline = time.monotonic() + seconds
-            memory = limits.allowed_memory(source.size, pixels)
-            child.connection.send(message(memory=memory, seconds=seconds))
-            answer, fds = self._receive(child, deadline)
-        else:
-            fds = []
+            child.connection.send(message(memory=limits.allowed_memory(source.size, pixels), seconds=seconds))
+            answer, fds = self._receive(child, started + seconds)
         return _answered(child, answer, fds, item_id, max_pixels)
 
     def _receive(self, child: _Child, deadline: float) -> tuple[dict[str, Any], list[int]]:
