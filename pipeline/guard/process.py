@@ -136,7 +136,9 @@ class Decoder:
             if not done or child.decodes >= self.limits.decodes:
                 self._end()
 
-    def _exchange(self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None) -> Photograph:
+    def _exchange(
+        self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None
+    ) -> Photograph:
         limits, started = self.limits, time.monotonic()
         first = message(max_pixels=max_pixels, memory=limits.allowed_memory(source.size, 0), seconds=limits.seconds)
         socket.send_fds(child.connection, [first], [source.fd])

@@ -38,7 +38,10 @@ def _png() -> Iterator[tuple[str, bytes]]:
     yield "bomb/png-promises-196-megapixels.png", png(14_000, 14_000, row)
     yield "bomb/png-unfolds.png", png(10, 10, emptiness)
     yield "bomb/png-text.png", png(10, 10, row, png_chunk(b"zTXt", b"Comment\x00\x00" + emptiness))
-    yield "bomb/png-international-text.png", png(10, 10, row, png_chunk(b"iTXt", b"XML\x00\x01\x00\x00\x00" + emptiness))
+    yield (
+        "bomb/png-international-text.png",
+        png(10, 10, row, png_chunk(b"iTXt", b"XML\x00\x01\x00\x00\x00" + emptiness)),
+    )
     yield "bomb/png-profile.png", png(10, 10, row, png_chunk(b"iCCP", b"ICC\x00\x00" + emptiness))
     yield "bomb/png-many-texts.png", png(10, 10, row, png_chunk(b"tEXt", b"a\x00b") * 20_000)
     yield "bomb/png-many-profiles.png", png(10, 10, row, png_chunk(b"iCCP", b"I\x00\x00" + zlib.compress(ICC)) * 200)
@@ -82,15 +85,19 @@ def _jpeg() -> Iterator[tuple[str, bytes]]:
     end = sound.index(b"\xff", scan + 20)
     large = sound[: frame + 5] + struct.pack(">HH", 4000, 4000) + sound[frame + 9 :]
     yield "bomb/jpeg-2000-scans.jpg", large[:scan] + large[scan:end] * 2000 + b"\xff\xd9"
-    yield "bomb/jpeg-65535-profiles.jpg", (
-        sound[:2] + b"\xff\xe2\x00\x14ICC_PROFILE\x00\x01\xffabcd" * 5000 + sound[2:]
+    yield (
+        "bomb/jpeg-65535-profiles.jpg",
+        (sound[:2] + b"\xff\xe2\x00\x14ICC_PROFILE\x00\x01\xffabcd" * 5000 + sound[2:]),
     )
-    yield "bomb/jpeg-profile-of-16-megabytes.jpg", (
-        sound[:2]
-        + b"".join(
-            b"\xff\xe2\xff\xff" + b"ICC_PROFILE\x00" + bytes([part, 255]) + bytes(65_519) for part in range(1, 256)
-        )
-        + sound[2:]
+    yield (
+        "bomb/jpeg-profile-of-16-megabytes.jpg",
+        (
+            sound[:2]
+            + b"".join(
+                b"\xff\xe2\xff\xff" + b"ICC_PROFILE\x00" + bytes([part, 255]) + bytes(65_519) for part in range(1, 256)
+            )
+            + sound[2:]
+        ),
     )
     yield "bomb/jpeg-restarts.jpg", sound[:-2] + b"\xff\xd0\xff\xd1" * 50_000 + b"\xff\xd9"
 
@@ -116,8 +123,11 @@ def _jpeg2000() -> Iterator[tuple[str, bytes]]:
 def _others() -> Iterator[tuple[str, bytes]]:
     rgb = picture()
     still = Image.fromarray(rgb).quantize(8)
-    yield "bomb/gif-1000-frames.gif", saved(
-        still, "GIF", save_all=True, append_images=[still.rotate(90 * (n % 4)) for n in range(1000)], optimize=False
+    yield (
+        "bomb/gif-1000-frames.gif",
+        saved(
+            still, "GIF", save_all=True, append_images=[still.rotate(90 * (n % 4)) for n in range(1000)], optimize=False
+        ),
     )
     gif = seeds()["gif.gif"]
     yield "bomb/gif-65535-square.gif", gif[:6] + struct.pack("<HH", 65_535, 65_535) + gif[10:]

@@ -41,4 +41,6 @@ def tiff(lies: Mapping[int, Value], data: bytes, following: int = 0, extra: byte
         else:
             number = places[value] if isinstance(value, str) else value
             packed += struct.pack("<HHII", code, 4, 1, number & 0xFFFFFFFF)
-    return b"II*\x00" + struct.pack("<I", 8) + packed + struct.pack("<I", 8 if following < 0 else following) + data + extra
+    return (
+        b"II*\x00" + struct.pack("<I", 8) + packed + struct.pack("<I", 8 if following < 0 else following) + data + extra
+    )

@@ -65,7 +65,10 @@ def _tiff() -> Iterator[tuple[str, bytes]]:
     rgb, deep, grey = picture(), picture(16), picture(8, 1)
     for compression in ("lzw", "zlib", "zstd", "jpeg", "packbits"):
         yield f"tiff-{compression}.tif", by_tifffile(rgb, compression=compression, rowsperstrip=8)
-    yield "tiff-plain.tif", by_tifffile(rgb, resolution=(300, 300), iccprofile=ICC, extratags=[(700, "B", 0, XMP, True)])
+    yield (
+        "tiff-plain.tif",
+        by_tifffile(rgb, resolution=(300, 300), iccprofile=ICC, extratags=[(700, "B", 0, XMP, True)]),
+    )
     yield "tiff-deep.tif", by_tifffile(deep, compression="zlib", predictor=True, rowsperstrip=8)
     yield "tiff-tiled.tif", by_tifffile(rgb, tile=(16, 16), compression="zlib")
     yield "tiff-planar.tif", by_tifffile(np.moveaxis(rgb, 2, 0), photometric="rgb", planarconfig="separate")
@@ -81,7 +84,10 @@ def _tiff() -> Iterator[tuple[str, bytes]]:
     yield "tiff-cmyk.tif", by_tifffile(picture(8, 4), photometric="separated")
     yield "tiff-pages.tif", _pages([rgb, grey, deep])
     yield "tiff-fax.tif", saved(Image.fromarray(grey).convert("1"), "TIFF", compression="group4")
-    yield "tiff-turned.tif", by_tifffile(rgb, extratags=[(0x0112, "H", 1, 6, True), (0x013B, "s", 0, "Lotte Jacobi", True)])
+    yield (
+        "tiff-turned.tif",
+        by_tifffile(rgb, extratags=[(0x0112, "H", 1, 6, True), (0x013B, "s", 0, "Lotte Jacobi", True)]),
+    )
 
 
 def _pages(pages: list[NDArray[Any]]) -> bytes:

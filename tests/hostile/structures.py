@@ -37,13 +37,29 @@ def _nothing() -> Iterator[tuple[str, bytes]]:
     yield "nothing/one-byte", b"\x00"
     yield "nothing/a-megabyte-of-zeros", bytes(1 << 20)
     yield "nothing/a-megabyte-of-noise", np.random.default_rng(0).bytes(1 << 20)
-    magics = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\x00", b"MM\x00*", b"II+\x00\x08\x00\x00\x00", b"GIF89a", b"BM")
+    magics = (
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"II*\x00",
+        b"MM\x00*",
+        b"II+\x00\x08\x00\x00\x00",
+        b"GIF89a",
+        b"BM",
+    )
     more = (b"RIFF\xff\xff\xff\xffWEBPVP8X", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"P6", b"P5 ")
-    media = (b"\x00\x00\x00\x18ftypheic", b"\x00\x00\x00\x18ftypavif\x00\x00\x00\x00", b"8BPS\x00\x01", b"\x76\x2f\x31\x01")
+    media = (
+        b"\x00\x00\x00\x18ftypheic",
+        b"\x00\x00\x00\x18ftypavif\x00\x00\x00\x00",
+        b"8BPS\x00\x01",
+        b"\x76\x2f\x31\x01",
+    )
     for magic in (*magics, *more, *media):
         yield f"nothing/only-{magic[:12].hex()}", magic
         yield f"nothing/padded-{magic[:12].hex()}", magic + bytes(4096)
-    yield "nothing/nested-boxes.heic", b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00heicmif1" + b"\x00\x00\x10\x00meta" * 512
+    yield (
+        "nothing/nested-boxes.heic",
+        b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00heicmif1" + b"\x00\x00\x10\x00meta" * 512,
+    )
 
 
 def _directories() -> Iterator[tuple[str, bytes]]:
@@ -52,10 +68,16 @@ def _directories() -> Iterator[tuple[str, bytes]]:
     yield "tiff/directories-in-a-ring.tif", tiff({}, _PIXELS, following=8 + 2 + 12 * 9 + 4 + 100, extra=second)
     yield "tiff/directory-at-the-end-of-the-world.tif", b"II*\x00" + struct.pack("<I", 2**32 - 1)
     yield "tiff/directory-is-the-header.tif", b"II*\x00" + struct.pack("<I", 0) + _PIXELS
-    yield "tiff/directory-of-65535-tags.tif", b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 65_535) + bytes(12 * 65_535)
+    yield (
+        "tiff/directory-of-65535-tags.tif",
+        b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 65_535) + bytes(12 * 65_535),
+    )
     yield "tiff/sub-directory-is-itself.tif", tiff({330: "directory", 34665: "directory", 34853: "directory"}, _PIXELS)
     many = tuple(range(5000))
-    yield "tiff/many-sub-directories.tif", tiff({330: (4, len(many), 222)}, _PIXELS, extra=struct.pack("<5000I", *[8] * 5000))
+    yield (
+        "tiff/many-sub-directories.tif",
+        tiff({330: (4, len(many), 222)}, _PIXELS, extra=struct.pack("<5000I", *[8] * 5000)),
+    )
     yield "tiff/count-of-4-billion.tif", tiff({282: (5, 2**32 - 1, 8), 700: (1, 2**32 - 1, 8)}, _PIXELS)
     yield "tiff/value-outside.tif", tiff({34675: (7, 5000, 2**31), 270: (2, 5000, 2**31)}, _PIXELS)
     yield "tiff/offsets-outside.tif", tiff({273: 2**32 - 50}, _PIXELS)
@@ -84,7 +106,8 @@ def _pages(count: int) -> bytes:
     directory = first[8 : 8 + 2 + 12 * 9]
     start = len(first)
     chain = b"".join(
-        directory + struct.pack("<I", start + 114 * (number + 1) if number + 1 < count else 0) for number in range(count)
+        directory + struct.pack("<I", start + 114 * (number + 1) if number + 1 < count else 0)
+        for number in range(count)
     )
     return first[: 8 + 2 + 12 * 9] + struct.pack("<I", start) + first[8 + 2 + 12 * 9 + 4 :] + chain
 
@@ -120,7 +143,10 @@ def _metadata() -> Iterator[tuple[str, bytes]]:
     for name, packet in (("laughs", LAUGHS), ("outside", OUTSIDE), ("deep", b"<x>" * 20_000), ("zero", b"\x00" * 99)):
         yield f"xmp/{name}.jpg", by_pillow(picture(), "JPEG", xmp=packet)
         yield f"xmp/{name}.tif", by_tifffile(picture(), extratags=[(700, "B", len(packet), packet, True)])
-        yield f"xmp/{name}.png", png(10, 10, _ROW, png_chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + packet))
+        yield (
+            f"xmp/{name}.png",
+            png(10, 10, _ROW, png_chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + packet)),
+        )
 
 
 def _shapes() -> Iterator[tuple[str, bytes]]:
@@ -152,5 +178,8 @@ def _polyglots() -> Iterator[tuple[str, bytes]]:
     yield "polyglot/postscript.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(%pipe%id) (r) file\n"
     yield "polyglot/laughs.xml", LAUGHS
     yield "polyglot/gzip.tif.gz", zlib.compress(tif, wbits=31)
-    yield "polyglot/icon-of-png.ico", b"\x00\x00\x01\x00\x01\x00" + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, 999, 22) + whole
+    yield (
+        "polyglot/icon-of-png.ico",
+        b"\x00\x00\x01\x00\x01\x00" + struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, 999, 22) + whole,
+    )
     yield "polyglot/multi-picture.jpg", jpeg[:2] + b"\xff\xe2\x00\x10MPF\x00II*\x00\x08\x00\x00\x00" + jpeg[2:] + jpeg

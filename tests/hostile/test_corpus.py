@@ -66,7 +66,9 @@ def test_the_corpus_is_large_and_the_same_every_time() -> None:
 
 def test_a_part_of_the_corpus_ends_in_photographs_and_reasons(decoder: Decoder) -> None:
     small = [(name, data) for name, data in hostile() if not name.startswith("bomb/") or "14000" not in name]
-    quick = [(name, data) for name, data in small if "196" not in name and "of-one-pixel" not in name and "lie" not in name]
+    quick = [
+        (name, data) for name, data in small if "196" not in name and "of-one-pixel" not in name and "lie" not in name
+    ]
     counts = judge(decoder, quick[::3])
     assert counts["read"] > 20
     assert counts["truncated"] > 50
