@@ -26,10 +26,8 @@ def tiff(lies: Mapping[int, Value], data: bytes, following: int = 0, extra: byte
     A value of None leaves the tag out; "data", "directory" and "extra" are the places of those in the file. following: where
     the next directory is; -1 for this one. extra: bytes behind the data.
     """
-    plain: dict[int, Value] = {
-        **{256: 10, 257: 10, 258: 8, 259: 1, 262: 1, 273: "data", 277: 1, 278: 10, 279: len(data)},
-        **lies,
-    }
+    sound = {256: 10, 257: 10, 258: 8, 259: 1, 262: 1, 273: "data", 277: 1, 278: 10, 279: len(data)}
+    plain: dict[int, Value] = {**sound, **lies}
     tags = sorted((code, value) for code, value in plain.items() if value is not None)
     start = 8 + 2 + 12 * len(tags) + 4
     places = {"data": start, "directory": 8, "extra": start + len(data)}

@@ -33,12 +33,11 @@ def decoder() -> Iterator[Decoder]:
 
 
 def answer(decoder: Decoder, data: bytes) -> Photograph | Reason:
-    with Shared(data) as source:
-        try:
+    try:
+        with Shared(data) as source:
             return decoder.decode(source, "item", LIMIT)
-        except ItemError as error:
-            assert error.detail
-            return error.reason
+    except ItemError as error:
+        return error.reason if error.detail else Reason.STAGE_FAILED
 
 
 def judge(decoder: Decoder, files: Iterable[tuple[str, bytes]]) -> Counter[str]:

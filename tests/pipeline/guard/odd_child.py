@@ -19,7 +19,7 @@ _broken = False
 
 
 def odd_decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
-    global _broken  # noqa: PLW0603
+    global _broken
     kind = data[:5]
     if kind == b"BREAK":
         _broken = True

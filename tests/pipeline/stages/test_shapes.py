@@ -1,4 +1,4 @@
-"""The shapes that no camera makes: one pixel, one row, one column, through the stages of the default recipe without a network."""
+"""Shapes that no camera makes: one pixel, one row, one column, through all stages of the default recipe but upscale."""
 
 from __future__ import annotations
 
