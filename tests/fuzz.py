@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="start with seeds whose names hold this, and not with all")
     parser.add_argument("--within", action="store_true", help="fuzz in this process")
     options = parser.parse_args()
     options.findings.mkdir(parents=True, exist_ok=True)
@@ -34,7 +35,7 @@ def main() -> int:
 def _watch(options: argparse.Namespace) -> int:
     """Start the fuzzer again whenever a file takes its process down, until the time is over."""
     corpus = options.findings / "corpus"
-    _write_seeds(corpus)
+    _write_seeds(corpus, options.only)
     over = time.monotonic() + options.seconds
     while (left := int(over - time.monotonic())) > 5:
         command = [sys.executable, "-m", "tests.fuzz", "--within", "--findings", str(options.findings)]
@@ -46,12 +47,13 @@ def _watch(options: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _write_seeds(corpus: Path) -> None:
+def _write_seeds(corpus: Path, only: str) -> None:
     from tests.hostile.seeds import seeds
 
     corpus.mkdir(exist_ok=True)
     for name, data in seeds().items():
-        (corpus / name).write_bytes(data)
+        if only in name:
+            (corpus / name).write_bytes(data)
 
 
 def _within(options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Decoding in a process of its own, under limits: no file can take the worker down, whatever its bytes make a codec do.
 
-`process` holds the worker's side, `child` is the other process, `wire` is what travels between them, `limits` says how much
-time and memory a photograph may take, `headers` reads a file's size before its pixels.
+`process` is the worker's side and `handle` its hold on the other process, which runs `child`; `wire` is what travels between
+them. `limits` says how much time and memory a photograph may take, `headers` reads a file's size before its pixels.
 """
 
 from pipeline.guard.limits import Limits

@@ -113,7 +113,7 @@ def _serve(connection: socket.socket, parent: int, data: bytes, fds: list[int]) 
         if "stop" in go:
             return True
         _limit(go)
-        photograph = decode(source, "", request["max_pixels"])
+        photograph = decode(source, "", request["max_pixels"], **request["options"])
         del source
         description, pixels = send_photograph(photograph)
     except ItemError as error:

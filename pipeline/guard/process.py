@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import ItemError, JobError, Reason
+from pipeline.errors import ItemError, Reason
+from pipeline.guard.handle import LOG_BYTES, Child, start
 from pipeline.guard.limits import Limits
 from pipeline.guard.wire import MESSAGE, Shared, WireError, message, parse, receive_photograph
 from pipeline.memory import Size
 from pipeline.photograph import Photograph
 
-# Importing the codecs takes a second; a loaded machine is given many.
-_START_SECONDS = 120.0
-_LOG_BYTES = 64 << 10
-# One decoder is one core's work: what runs beside it is other photographs.
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TIFFFILE_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
-)
 _PROGRAM = ("-m", "pipeline.guard.child")
 # Asked once the size is known and before memory is spent on it; returns when there is room.
 Admit = Callable[[Size], None]
@@ -43,33 +35,13 @@ class _DiedError(Exception):
         self.detail = detail
 
 
-@dataclass(slots=True)
-class _Child:
-    """A running decoder. lifeline: its death follows the closing of this. log: what it and its libraries wrote."""
-
-    process: subprocess.Popen[bytes]
-    connection: socket.socket
-    lifeline: int
-    log: int
-    decodes: int = 0
-    closed: bool = field(default=False)
-
-    def end(self) -> int:
-        """Kill it if it lives, free what belongs to it, and say how it ended."""
-        if not self.closed:
-            self.closed = True
-            if self.process.poll() is None:
-                self.process.kill()
-            self.connection.close()
-            os.close(self.lifeline)
-            os.close(self.log)
-        return self.process.wait()
-
-    def last_words(self) -> str:
-        size = os.fstat(self.log).st_size
-        text = os.pread(self.log, _LOG_BYTES, max(0, size - _LOG_BYTES)).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1][:500] if lines else ""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    source: Shared
+    item_id: str
+    max_pixels: int
+    admit: Admit | None
+    options: Mapping[str, str]
 
 
 class Decoder:
@@ -83,7 +55,7 @@ class Decoder:
         self.limits = limits or Limits()
         self.program = tuple(program)
         self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
     def open(self) -> None:
@@ -100,30 +72,35 @@ class Decoder:
         """Of the child, where there is one."""
         return None if self._child is None else self._child.process.pid
 
-    def decode(self, source: Shared, item_id: str, max_pixels: int, admit: Admit | None = None) -> Photograph:
+    def decode(
+        self, source: Shared, item_id: str, max_pixels: int, admit: Admit | None = None, **options: str
+    ) -> Photograph:
         """The photograph in `source`, read-only arrays over memory that the child let go.
+
+        admit: see `Admit`. options: keywords of `codecs.decode` beyond the three that it always takes.
 
         Raises ItemError: what `codecs.decode` raises, and decoder-crashed, decoder-timed-out, out-of-memory, and too-large
         where decoding took more memory than `Limits` allows. Raises JobError where no child can be started.
         """
+        request = _Request(source, item_id, max_pixels, admit, options)
         with self._lock:
             child = self._ready()
             try:
-                return self._ask(child, source, item_id, max_pixels, admit)
+                return self._ask(child, request)
             except _DiedError as died:
                 if child.decodes == 1 or died.reason is Reason.DECODER_TIMED_OUT:
                     raise ItemError(died.reason, died.detail) from died
             # An earlier file may have broken that child; a fresh one says whether this file is to blame.
             try:
-                return self._ask(self._ready(), source, item_id, max_pixels, admit)
+                return self._ask(self._ready(), request)
             except _DiedError as died:
                 raise ItemError(died.reason, died.detail) from died
 
-    def _ask(self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None) -> Photograph:
+    def _ask(self, child: Child, request: _Request) -> Photograph:
         child.decodes += 1
         done = False
         try:
-            photograph = self._exchange(child, source, item_id, max_pixels, admit)
+            photograph = self._exchange(child, request)
             done = True
             return photograph
         except ItemError:
@@ -136,28 +113,28 @@ class Decoder:
             if not done or child.decodes >= self.limits.decodes:
                 self._end()
 
-    def _exchange(
-        self, child: _Child, source: Shared, item_id: str, max_pixels: int, admit: Admit | None
-    ) -> Photograph:
+    def _exchange(self, child: Child, request: _Request) -> Photograph:
         limits, started = self.limits, time.monotonic()
-        first = message(max_pixels=max_pixels, memory=limits.allowed_memory(source.size, 0), seconds=limits.seconds)
-        socket.send_fds(child.connection, [first], [source.fd])
+        file_bytes, most = request.source.size, request.max_pixels
+        bounds = {"memory": limits.allowed_memory(file_bytes, 0), "seconds": limits.seconds}
+        first = message(max_pixels=most, options=request.options, **bounds)
+        socket.send_fds(child.connection, [first], [request.source.fd])
         answer, fds = self._receive(child, started + limits.seconds)
         if "size" in answer:
             size = _size(answer["size"])
             # A header that cannot be read may stand before the largest photograph that is allowed.
-            pixels = max_pixels if size is None else min(size.pixels, max_pixels)
-            if admit is not None and (size is None or size.pixels <= max_pixels):
+            pixels = most if size is None else min(size.pixels, most)
+            if request.admit is not None and (size is None or size.pixels <= most):
                 asked = time.monotonic()
-                _admitted(child, admit, size or Size(max_pixels, 1, 4, 16))
+                _admitted(child, request.admit, size or Size(most, 1, 4, 16))
                 # Waiting for room is no time that the file took.
                 started += time.monotonic() - asked
-            seconds = limits.allowed_seconds(source.size, pixels)
-            child.connection.send(message(memory=limits.allowed_memory(source.size, pixels), seconds=seconds))
+            seconds = limits.allowed_seconds(file_bytes, pixels)
+            child.connection.send(message(memory=limits.allowed_memory(file_bytes, pixels), seconds=seconds))
             answer, fds = self._receive(child, started + seconds)
-        return _answered(child, answer, fds, item_id, max_pixels)
+        return _answered(child, answer, fds, request)
 
-    def _receive(self, child: _Child, deadline: float) -> tuple[dict[str, Any], list[int]]:
+    def _receive(self, child: Child, deadline: float) -> tuple[dict[str, Any], list[int]]:
         left = deadline - time.monotonic()
         child.connection.settimeout(max(left, 0.001))
         data, fds, _, _ = socket.recv_fds(child.connection, MESSAGE, 1)
@@ -170,11 +147,11 @@ class Decoder:
                 os.close(fd)
             raise
 
-    def _died(self, child: _Child, error: Exception) -> _DiedError:
+    def _died(self, child: Child, error: Exception) -> _DiedError:
         """Why there is no answer, as far as the child's end tells."""
         if isinstance(error, TimeoutError):
             return _DiedError(Reason.DECODER_TIMED_OUT, "decoding took longer than a photograph of this size may take")
-        nonsense = isinstance(error, WireError) and not _ends_soon(child)
+        nonsense = isinstance(error, WireError) and not child.ends_soon()
         words = child.last_words()
         code = child.end()
         if nonsense:
@@ -192,13 +169,13 @@ class Decoder:
             return _DiedError(Reason.DECODER_CRASHED, f"these bytes ended the decoder by {signal.Signals(-code).name}")
         return _DiedError(Reason.DECODER_CRASHED, f"these bytes ended the decoder: {words or f'exit code {code}'}")
 
-    def _ready(self) -> _Child:
+    def _ready(self) -> Child:
         if self._child is not None and self._child.process.poll() is not None:
             self._end()
         if self._child is None:
-            self._child = _start(self.program)
-            self._finalizer = weakref.finalize(self, _Child.end, self._child)
-        elif os.fstat(self._child.log).st_size > _LOG_BYTES:
+            self._child = start(self.program)
+            self._finalizer = weakref.finalize(self, Child.end, self._child)
+        elif os.fstat(self._child.log).st_size > LOG_BYTES:
             os.ftruncate(self._child.log, 0)
         return self._child
 
@@ -211,7 +188,7 @@ class Decoder:
             self._finalizer = None
 
 
-def _admitted(child: _Child, admit: Admit, size: Size) -> None:
+def _admitted(child: Child, admit: Admit, size: Size) -> None:
     try:
         admit(size)
     except ItemError:
@@ -219,13 +196,13 @@ def _admitted(child: _Child, admit: Admit, size: Size) -> None:
         raise
 
 
-def _answered(child: _Child, answer: dict[str, Any], fds: list[int], item_id: str, max_pixels: int) -> Photograph:
+def _answered(child: Child, answer: dict[str, Any], fds: list[int], request: _Request) -> Photograph:
     try:
         if "reason" in answer:
             raise _refusal(answer)
         if len(fds) != 1 or not isinstance(answer.get("photograph"), dict):
             raise WireError(f"an answer of {sorted(answer)}")
-        return receive_photograph(item_id, answer["photograph"], fds[0], max_pixels)
+        return receive_photograph(request.item_id, answer["photograph"], fds[0], request.max_pixels)
     finally:
         for fd in fds:
             os.close(fd)
@@ -250,50 +227,3 @@ def _size(value: Any) -> Size | None:
         raise WireError("a size that is none") from error
     sides = (size.width, size.height, size.channels, size.depth)
     return size if all(isinstance(side, int) and side > 0 for side in sides) else None
-
-
-def _ends_soon(child: _Child) -> bool:
-    """A child whose end is closed is about to be gone; its exit code is what tells."""
-    try:
-        child.process.wait(1.0)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _start(program: Sequence[str]) -> _Child:
-    """Raises JobError where the child does not come up: that is this machine's trouble and no photograph's."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    watched, lifeline = os.pipe()
-    log = os.memfd_create("albumen-decoder-log", os.MFD_CLOEXEC)
-    # So that the log, once emptied here, starts anew there.
-    fcntl.fcntl(log, fcntl.F_SETFL, os.O_APPEND)
-    # The child imports what this process would import, and nothing from the folder it happens to stand in.
-    environment = os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    ends = [str(theirs.fileno()), str(watched), str(os.getpid())]
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", *program, *ends],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            pass_fds=(theirs.fileno(), watched),
-            env=environment,
-        )
-    except OSError as error:
-        ours.close()
-        os.close(lifeline)
-        os.close(log)
-        raise JobError(f"the decoder's process cannot be started: {error}") from error
-    finally:
-        theirs.close()
-        os.close(watched)
-    child = _Child(process, ours, lifeline, log)
-    try:
-        ours.settimeout(_START_SECONDS)
-        parse(ours.recv(MESSAGE))
-    except (WireError, OSError) as error:
-        words = child.last_words()
-        child.end()
-        raise JobError(f"the decoder's process does not come up: {words or error}") from error
-    return child

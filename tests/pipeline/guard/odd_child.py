@@ -18,7 +18,7 @@ _decode = codecs.decode
 _broken = False
 
 
-def odd_decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
+def odd_decode(data: bytes, item_id: str, max_pixels: int, colour: str = "DULL") -> Photograph:
     global _broken
     kind = data[:5]
     if kind == b"BREAK":
@@ -48,7 +48,7 @@ def odd_decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         return Photograph("", np.zeros((1, 1, 1), np.uint8), Container("ODD", dpi=(float("nan"), 300.0)))
     else:
         return _decode(data, item_id, max_pixels)
-    return Photograph("", np.zeros((1, 1, 1), np.uint8), Container("ODD"))
+    return Photograph("", np.zeros((1, 1, 1), np.uint8), Container(colour))
 
 
 def wire_lie(kind: bytes) -> None:

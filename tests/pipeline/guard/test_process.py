@@ -189,6 +189,11 @@ def test_what_libraries_print_does_not_pile_up(odd: Decoder) -> None:
     assert os.fstat(odd._child.log).st_size < 2 * 13 * 20_000
 
 
+def test_options_reach_the_codec(odd: Decoder) -> None:
+    with Shared(b"CHATS") as source:
+        assert odd.decode(source, "item", LIMIT, colour="LOUD").container.format == "LOUD"
+
+
 def test_a_resolution_that_is_no_number_is_none(odd: Decoder) -> None:
     assert read(odd, b"NAN!!").container.dpi is None
 
