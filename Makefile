@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check audit fuzz bench lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "Albumen needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v)'
@@ -27,6 +27,13 @@ check: $(READY) ## Style, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(READY) ## The slow audits: every hostile file, measured memory
+	$(BIN)/python -m pytest -m audit
+
+SECONDS ?= 600
+fuzz: $(READY) ## Fuzz the decoder; findings go to fuzz-findings/
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 bench: $(READY) ## Side by side with the reference package on this machine
 	$(BIN)/python -m tests.bench

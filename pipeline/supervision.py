@@ -70,16 +70,9 @@ def run_end(end: Named, parameters: Parameters, work: Callable[[Record], Record]
         kept = done.output_sha256
         if kept is None and done.photograph is not None:
             kept = pixel_digest(done.photograph)
-            event = replace(event, findings=_json(_source_findings(done.photograph)))
         event = replace(event, input_sha256=given, output_sha256=kept)
-    return replace(done, events=(*done.events, event))
-
-
-def _source_findings(photograph: Photograph) -> dict[str, object]:
-    """What ingest met in the file and the pixels alone do not tell."""
-    container = photograph.container
-    said: dict[str, object] = {"pages": container.pages} if container.pages > 1 else {}
-    return said if container.conversion is None else said | {"conversion": container.conversion}
+    event = replace(event, findings=_json(dict(done.findings)))
+    return replace(done, events=(*done.events, event), findings={})
 
 
 def run_stage(
