@@ -8,16 +8,16 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ModelError, SpecError, StoreError
 from pipeline.models.adapters import OPENABLE
 from pipeline.models.catalogue import CARDS, ModelCard
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
-from pipeline.stages.deliver import DeliverParameters
+from pipeline.stages.deliver import DeliverParameters, Depth, depth_fault
 from pipeline.stages.ingest import IngestParameters
 from pipeline.storage import Store, StoreOptions, canonical, contains, is_local
 
@@ -46,12 +46,19 @@ class Collection(_Section):
 
 
 class Output(_Section):
-    """uri: the run's own folder or prefix. format: of delivered files."""
+    """uri: the run's own folder or prefix. format: of delivered files. depth: bits a sample, or as the source has them."""
 
     uri: str = Field(min_length=1)
     endpoint: str | None = None
     format: Literal["tiff", "png", "jpeg"] = "tiff"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
+    depth: Depth = "source"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (fault := depth_fault(self.format, self.depth)) is not None:
+            raise ValueError(fault)
+        return self
 
 
 class LocalModel(_Section):
@@ -113,7 +120,9 @@ class JobSpec(_Section):
                 {name: value for name, value in tables.items() if isinstance(value, Mapping)},
                 self.recipe.policy,
                 IngestParameters(megapixels=self.collection.max_megapixels, gigabytes=self.collection.max_gigabytes),
-                DeliverParameters(format=self.output.format, jpeg_quality=self.output.jpeg_quality),
+                DeliverParameters(
+                    format=self.output.format, jpeg_quality=self.output.jpeg_quality, depth=self.output.depth
+                ),
             )
         except SpecError as error:
             raise SpecError([*odd, *error.faults]) from error

@@ -71,6 +71,8 @@ class Record:
     output_width: int | None = None
     output_height: int | None = None
     photograph: Photograph | None = field(default=None, compare=False)
+    # Of the stage at work, for its event; neither sent nor kept.
+    findings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def ended(self, error: ItemError) -> Record:
         """The record of a photograph that goes no further."""
