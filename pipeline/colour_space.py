@@ -36,7 +36,10 @@ _SAMPLES = 1 << 16
 _SAME = 1.0 / 255
 # How far three curves and a matrix may be from what littlecms says, in linear light.
 _SHAPER_ERROR = 2e-4
-_STEPS = 4
+_STEPS = 12
+_CLOSE = np.float32(1e-9)
+# Samples of a curve that may share one value without the profile meaning it.
+_STEP_LENGTH = 64
 _SLOPE_STEP = np.float32(1 / 128)
 _DAMPING = np.float32(1e-5)
 # Rec. ITU-R BT.709: linear sRGB to luminance.
@@ -142,41 +145,54 @@ class Table:
     fault: str | None = None
 
     def to_srgb(self, samples: Pixels) -> Floats:
-        return self.axis.to_srgb(samples) if samples.shape[2] == 1 else self._forward(as_unit(samples))
+        return self.axis.to_srgb(samples) if samples.shape[2] == 1 else encode_srgb(self._light(as_unit(samples)))
 
-    def _forward(self, unit: Floats) -> Floats:
-        return encode_srgb(_linear_srgb(self.icc, np.ascontiguousarray(unit)))
+    def _light(self, unit: Floats) -> Floats:
+        return _linear_srgb(self.icc, np.ascontiguousarray(unit))
 
     def from_srgb(self, srgb: Floats, near: Pixels) -> Floats:
-        """Damped Gauss-Newton (Levenberg, 1944) for each pixel; the closest of the points that it visits."""
+        """Damped Gauss-Newton (Levenberg, 1944) for each pixel; with shorter steps where a whole one leads away."""
         if srgb.shape[2] == 1:
             return self.axis.from_srgb(srgb, near)
-        point = as_unit(near)
-        answer = self._forward(point)
-        best, least = point, np.square(srgb - answer).sum(axis=2)
+        # Steps are found in linear light, which profiles bend less; what is close is judged as the eye would.
+        best, wanted = as_unit(near), decode_srgb(srgb)
+        light = self._light(best)
+        least = np.square(srgb - encode_srgb(light)).sum(axis=2)
+        reach = np.ones_like(least)
         for _ in range(_STEPS):
-            step = _newton_step(self._slopes(point, answer), srgb - answer)
-            point = np.clip(point + step, 0.0, 1.0)
-            answer = self._forward(point)
-            error = np.square(srgb - answer).sum(axis=2)
+            if least.max() < _CLOSE:
+                break
+            slopes = self._slopes(best, light)
+            step = _newton_step(slopes, wanted - light)
+            stuck = ((best <= 0) & (step < 0)) | ((best >= 1) & (step > 0))
+            if stuck.any():
+                # At the edge of what can be stored, the other channels have to go on alone.
+                step = _newton_step(np.where(stuck[..., None, :], 0, slopes), wanted - light)
+            point = np.clip(best + step * reach[..., None], 0.0, 1.0)
+            found = self._light(point)
+            error = np.square(srgb - encode_srgb(found)).sum(axis=2)
             closer = error < least
-            best, least = np.where(closer[..., None], point, best), np.minimum(error, least)
+            reach = np.where(closer, np.float32(1), reach * np.float32(0.4))
+            best, light = (np.where(closer[..., None], new, old) for new, old in ((point, best), (found, light)))
+            least = np.minimum(error, least)
         return best
 
-    def _slopes(self, point: Floats, answer: Floats) -> Floats:
-        """d sRGB / d stored by differences, H x W x 3 (of sRGB) x 3 (of stored)."""
+    def _slopes(self, point: Floats, light: Floats) -> Floats:
+        """d light / d stored by differences, H x W x 3 (of light) x 3 (of stored)."""
         slopes = np.empty((*point.shape, 3), np.float32)
         for channel in range(3):
             moved = point.copy()
             step = np.where(point[..., channel] > 0.5, -_SLOPE_STEP, _SLOPE_STEP)
             moved[..., channel] += step
-            slopes[..., channel] = (self._forward(moved) - answer) / step[..., None]
+            slopes[..., channel] = (self._light(moved) - light) / step[..., None]
         return slopes
 
 
 def _newton_step(slopes: Floats, error: Floats) -> Floats:
     turned = slopes.swapaxes(-1, -2)
-    normal = turned @ slopes + _DAMPING * np.eye(3, dtype=np.float32)
+    normal = turned @ slopes
+    size = np.trace(normal, axis1=-2, axis2=-1)[..., None, None]
+    normal = normal + (_DAMPING * size + np.float32(1e-12)) * np.eye(3, dtype=np.float32)
     step: Floats = np.linalg.solve(normal, turned @ error[..., None])[..., 0]
     return step
 
@@ -263,7 +279,7 @@ def _shaper(icc: bytes, ramp: Floats, axis: Grey) -> Shaper | None:
         table = light @ column / strength
         if np.diff(table).min() < -1e-6:
             return None
-        curves.append(Curve(np.maximum.accumulate(table).astype(np.float32)))
+        curves.append(Curve(_without_steps(np.maximum.accumulate(table))))
         columns.append(column)
     matrix = np.array(columns, np.float32)
     return Shaper((curves[0], curves[1], curves[2]), matrix, axis) if abs(np.linalg.det(matrix)) > 1e-4 else None
@@ -275,7 +291,19 @@ def _axis(linear: Floats) -> Grey:
     rising = np.maximum.accumulate(table)
     if rising[-1] - rising[0] < 0.5 or (rising - table).max() > _SAME:
         raise ValueError("its greys do not rise from black to white")
-    return Grey(Curve(rising))
+    return Grey(Curve(_without_steps(rising)))
+
+
+def _without_steps(rising: NDArray[Any]) -> Floats:
+    """littlecms answers for curves that are tables in steps of 16 bits, several samples long in the shadows: a line through
+    their middles, which has an inverse. Longer flats are the profile's own and stay."""
+    _, first, length = np.unique(rising, return_index=True, return_counts=True)
+    last = first + length - 1
+    short = length <= _STEP_LENGTH
+    knots = np.concatenate([(first + last)[short] / 2, first[~short], last[~short], [0, len(rising) - 1]])
+    knots = np.unique(knots)
+    values = rising[np.floor(knots).astype(np.int64)]
+    return np.interp(np.arange(len(rising)), knots, values).astype(np.float32)
 
 
 def _linear_srgb(icc: bytes, unit: Floats) -> Floats:
