@@ -189,11 +189,14 @@ def test_a_gradient_of_16_bits_stays_smooth(restore: Recipe, names: tuple[str, .
     pixels = np.repeat(np.rint(ramp * 65535).astype(np.uint16), 48, axis=0)
     after = restore(of(pixels), *names).pixels[40:-40, 32:-32, 0].astype(int)
     row = after[after.shape[0] // 2]
-    rise = int(row[-1]) - int(row[0])
     assert len(np.unique(row)) > 200
-    # A step of 8 bits is 257; an even rise would be rise / 447 a pixel.
-    assert np.abs(np.diff(row)).max() < 64 * max(1.0, rise / (7 * 257))
-    assert (np.diff(row[::16]) > 0).all()
+    # A band of 8 bits would be a step of 257. The network's own texture repeats every four pixels; without it the rise is even.
+    assert np.abs(np.diff(row)).max() < 257
+    means = row.reshape(-1, 4).mean(axis=1)
+    even = (means[-1] - means[0]) / (len(means) - 1)
+    assert even > 12
+    assert np.diff(means).min() > 0
+    assert np.diff(means).max() < 3 * even
 
 
 def test_eight_bits_become_more_before_delivery(restore: Recipe, real_photo: NDArray[np.uint8]) -> None:
@@ -208,6 +211,7 @@ def test_colours_outside_srgb_survive_enlargement(
     restore: Recipe, profiles: Profiles, vivid: NDArray[np.uint16], name: str
 ) -> None:
     icc = profiles[name]
+    vivid = np.ascontiguousarray(vivid[:64, :80])
     after = restore(of(vivid, icc), "upscale").pixels
     shrunk = np.rint(smaller(after) * 65535).astype(np.uint16)
     before, now = lab_by_littlecms(vivid, icc), lab_by_littlecms(shrunk, icc)
