@@ -9,9 +9,9 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.codecs import FileFormat, PagePolicy
 from pipeline.confinement import refusal, target_refusal
@@ -20,7 +20,7 @@ from pipeline.models.adapters import OPENABLE
 from pipeline.models.catalogue import CARDS, ModelCard
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
-from pipeline.stages.deliver import DeliverParameters
+from pipeline.stages.deliver import DeliverParameters, Depth, depth_fault
 from pipeline.stages.ingest import IngestParameters
 from pipeline.storage import Store, StoreOptions, canonical, contains, is_local
 
@@ -61,7 +61,7 @@ class Collection(_Section):
 
 class Output(_Section):
     """uri: the run's own folder or prefix. format: of delivered files. quality: of webp and avif, none for lossless.
-    compact_after: commits that are gathered at once."""
+    depth: bits a sample, or as the source has them. compact_after: commits that are gathered at once."""
 
     uri: str = Field(min_length=1)
     endpoint: str | None = None
@@ -69,6 +69,13 @@ class Output(_Section):
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     compact_after: int = Field(default=4096, ge=1)
     quality: int | None = Field(default=None, ge=1, le=100)
+    depth: Depth = "source"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (fault := depth_fault(self.format, self.depth)) is not None:
+            raise ValueError(fault)
+        return self
 
 
 class LocalModel(_Section):
@@ -138,7 +145,10 @@ class JobSpec(_Section):
                     pages=self.collection.pages,
                 ),
                 DeliverParameters(
-                    format=self.output.format, jpeg_quality=self.output.jpeg_quality, quality=self.output.quality
+                    format=self.output.format,
+                    jpeg_quality=self.output.jpeg_quality,
+                    quality=self.output.quality,
+                    depth=self.output.depth,
                 ),
             )
         except SpecError as error:
