@@ -59,6 +59,7 @@ def _fault_proxy(s3: str) -> Iterator[Faults]:
 def faulty_s3(_fault_proxy: Faults) -> Iterator[Faults]:
     """The service of `s3` behind a proxy that misbehaves when told to; its `address` is the endpoint to use."""
     _fault_proxy.reset()
+    _fault_proxy.hold = 0.1
     yield _fault_proxy
     _fault_proxy.reset()
 

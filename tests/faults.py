@@ -326,6 +326,17 @@ class Faults:
         stop = length if kind not in ("cut", "short", "trim") else min(length, length // 2 if after is None else after)
         response = web.StreamResponse(status=answer.status, headers=_passed(answer.headers))
         response.content_length = stop if kind == "trim" else length
+        try:
+            await self._send(request, place, answer, kind, stop, response)
+        except ConnectionError:
+            return response  # the client has hung up: it may
+        if stop < length and kind in ("cut", "short"):
+            return _hang_up(request, gently=kind == "short")
+        return response
+
+    async def _send(
+        self, request: web.Request, place: str, answer: Any, kind: str | None, stop: int, response: web.StreamResponse
+    ) -> None:
         await response.prepare(request)
         sent = 0
         async for chunk in answer.content.iter_chunked(1 << 16):
@@ -337,10 +348,8 @@ class Faults:
             self.served[place] += len(piece)
             if sent == stop:
                 break
-        if stop < length and kind in ("cut", "short"):
-            return _hang_up(request, gently=kind == "short")
-        await response.write_eof()
-        return response
+        if kind not in ("cut", "short"):
+            await response.write_eof()
 
     def _listing(self, place: str, data: bytes, kind: str | None) -> bytes:
         if self._hidden:

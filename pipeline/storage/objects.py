@@ -222,21 +222,28 @@ class Objects:
         return self._persist(attempt)
 
     def _is_own(self, uri: str, mark: str, data: bytes) -> bool:
-        bucket, key = split(uri)
         try:
-            found = self._ask(uri, "head_object", Bucket=bucket, Key=key)["Metadata"].get(_MARK)
-            return found == mark if found is not None else self.read(uri) == data
+            if connect(self.options).keeps_marks.get(split(uri)[0]):
+                return self._mark(uri) == mark
+            return self.read(uri) == data
         except FileNotFoundError as error:
             raise PassingError(f"{uri} was there and is gone") from error
+
+    def _mark(self, uri: str) -> str | None:
+        bucket, key = split(uri)
+        mark: str | None = self._ask(uri, "head_object", Bucket=bucket, Key=key)["Metadata"].get(_MARK)
+        return mark
 
     def _probe(self, uri: str) -> bool:
         """Create one name twice: the second time must be refused."""
         try:
             honoured = self._create(uri, b"1") and not self._create(uri, b"2")
+            marked = self._persist(partial(self._mark, uri)) is not None
         except OSError as error:
             if error.errno in (errno.ENOSYS, errno.EINVAL) and not isinstance(error, GaveUpError):
                 return False
             raise
+        connect(self.options).keeps_marks[split(uri)[0]] = marked
         # A store that lets nothing be deleted keeps one small object more.
         with suppress(PermissionError):
             self.delete(uri)

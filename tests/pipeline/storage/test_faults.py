@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import socket
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,7 +76,9 @@ class TestWhatPasses:
         assert faulty_s3.injected[kind] == 2
 
     @pytest.mark.parametrize("kind", KINDS["delete-many"])
-    def test_delete_many(self, store: Store, direct: Store, faulty_s3: Faults, root: str, bucket: str, kind: str) -> None:
+    def test_delete_many(
+        self, store: Store, direct: Store, faulty_s3: Faults, root: str, bucket: str, kind: str
+    ) -> None:
         uris = [f"{root}/{number}&<é>" for number in range(7)]
         for name in uris:
             direct.put(name, b"x")
@@ -109,6 +114,37 @@ class TestWhatPasses:
             reader.seek(100)
             assert reader.read(10_000) == BODY[100:10_100]
         assert faulty_s3.injected[kind] == 2
+
+
+class TestTimeouts:
+    PATIENCE = Patience(connect=0.3, answer=0.3, pause=0.01, longest_pause=0.02, total=30.0)
+
+    def test_an_answer_that_does_not_come(
+        self, direct: Store, faulty_s3: Faults, root: str, uri: str, bucket: str
+    ) -> None:
+        direct.put(uri, BODY)
+        store = Store(StoreOptions(faulty_s3.address, self.PATIENCE))
+        faulty_s3.hold = 60.0
+        for key in (place(uri), place(uri), place(uri), bucket):
+            faulty_s3.fail(key, "timeout")
+        assert store.read(uri) == BODY
+        store.put(uri, b"new")
+        assert [entry.key for entry in store.list(root)] == ["one.tif"]
+        store.delete(uri)
+        assert not direct.exists(uri)
+        assert faulty_s3.injected["timeout"] >= 2
+
+    def test_a_connection_that_does_not_come(self, uri: str) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+            # Nobody accepts; once the queue is full, the system leaves further callers without any answer.
+            for _ in range(3):
+                caller = waiting.enter_context(socket.socket())
+                caller.setblocking(False)
+                caller.connect_ex(server.getsockname())
+            hasty = replace(self.PATIENCE, total=0.1)
+            store = Store(StoreOptions(f"http://127.0.0.1:{server.getsockname()[1]}", hasty))
+            with pytest.raises(GaveUpError, match="onnect timeout"):
+                store.read(uri)
 
 
 def test_a_read_goes_on_where_it_broke_off(store: Store, direct: Store, faulty_s3: Faults, uri: str) -> None:
@@ -200,7 +236,7 @@ class TestChecksums:
 
 
 def impatient(store: Store) -> Store:
-    patience = Patience(answer=0.5, pause=0.01, longest_pause=0.05, total=0.2)
+    patience = Patience(pause=0.01, longest_pause=0.05, total=0.2)
     return Store(StoreOptions(store.options.endpoint, patience))
 
 
@@ -256,9 +292,7 @@ class TestStops:
     """What trying again cannot help is said at once."""
 
     @pytest.mark.parametrize("call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "open"])
-    def test_credentials(
-        self, store: Store, direct: Store, faulty_s3: Faults, root: str, uri: str, call: str
-    ) -> None:
+    def test_credentials(self, store: Store, direct: Store, faulty_s3: Faults, root: str, uri: str, call: str) -> None:
         direct.put(uri, b"x")
         assert store.conditional(root)
         faulty_s3.switches.credentials = "expired"
