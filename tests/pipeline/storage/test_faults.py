@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.storage import CredentialsError, GaveUpError, Patience, Store, StoreOptions
-from tests.faults import AFTER, BEFORE, KINDS, Faults
+from tests.fault_kinds import AFTER, BEFORE, KINDS
+from tests.faults import Faults
 
 BODY = bytes(range(256)) * 4_000  # 1 MB: several pieces on the wire
 
