@@ -6,13 +6,15 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
 
-from tests.faults import Faults
+if TYPE_CHECKING:
+    from tests.faults import Faults
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,6 +52,8 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _fault_proxy(s3: str) -> Iterator[Faults]:
+    from tests.faults import Faults
+
     proxy = Faults(s3).start()
     yield proxy
     proxy.stop()

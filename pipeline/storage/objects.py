@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,8 +29,6 @@ T = TypeVar("T")
 # What one PUT may carry. Larger objects would need uploads in parts, which a killed process leaves behind, and whose
 # end not every service can make conditional; no photograph that Albumen delivers comes near.
 LARGEST_PUT = 5 * 2**30
-# A larger body is only sent once the service has said that it wants it (Expect: 100-continue).
-_ASK_FIRST = 1 << 20
 _MARK = "albumen-write"
 _KEYS_A_DELETE = 1000
 _MANY_DELETES_UNKNOWN = {errno.ENOSYS, errno.EINVAL, errno.EIO}
@@ -193,7 +190,7 @@ class Objects:
             "put_object",
             Bucket=bucket,
             Key=key,
-            Body=data if len(data) <= _ASK_FIRST else io.BytesIO(data),
+            Body=data,
             # Every service compares the first; Amazon and its like also keep the second and give it back with the bytes.
             ContentMD5=content_md5(data),
             ChecksumAlgorithm="CRC32",

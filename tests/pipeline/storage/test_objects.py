@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import multiprocessing
 import random
 import tracemalloc
@@ -12,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -258,8 +260,6 @@ def test_a_reader_reads_as_a_file_does(direct: Store, root: str, tmp_path: Path)
 
 
 def test_pyarrow_reads_through_both_doors(direct: Store, root: str) -> None:
-    import io
-
     import pyarrow as pa
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
@@ -278,6 +278,35 @@ def test_left_over_probes_are_swept_up_and_nothing_else(direct: Store, root: str
         direct.put(f"{root}/{name}", b"")
     assert [entry.key for entry in direct.sweep(root, timedelta(seconds=-60))] == ["a/.conditional.00.part"]
     assert list(direct.sweep(root, timedelta(hours=1))) == []
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+def test_over_tls_too_the_checksums_are_headers(size: int) -> None:
+    """Behind the body, as botocore would have it, services other than Amazon's refuse them."""
+    from botocore.awsrequest import AWSResponse
+    from urllib3 import HTTPResponse
+
+    from pipeline.storage.connection import connect
+
+    options = StoreOptions("https://127.0.0.1:9")
+    sent = []
+
+    def answer(request: Any, **_: object) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {"ETag": "x"}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "tls")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "tls")
+        connect(options).client.meta.events.register("before-send.s3", answer)
+        Store(options).put("s3://bucket/key", b"x" * size)
+    [request] = sent
+    assert {"Content-MD5", "x-amz-checksum-crc32"} <= set(request.headers)
+    assert "x-amz-trailer" not in request.headers
+    body = request.body if isinstance(request.body, bytes) else request.body.read()
+    assert body == b"x" * size
+    # What is refused is not sent first.
+    assert request.headers["Expect"] == b"100-continue"
 
 
 def _at_random(store: Store, root: str, seed: int, steps: int) -> dict[str, bytes]:
