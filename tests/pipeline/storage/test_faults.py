@@ -359,7 +359,19 @@ class TestStops:
         with pytest.raises(ItemError) as caught:
             store.read_source(uri, 100)
         assert caught.value.reason is Reason.SOURCE_UNREADABLE
+        assert caught.value.detail == f"{uri}: Access Denied (AccessDenied)"
         once(faulty_s3)
+
+    def test_a_folder_is_checked_in_one_sentence(self, store: Store, faulty_s3: Faults, root: str, bucket: str) -> None:
+        assert store.check_folder(root) is None
+        faulty_s3.switches.denied = [bucket]
+        assert store.check_folder(root) == (
+            f"these credentials may not list the bucket {bucket!r}: {root}: Access Denied (AccessDenied)"
+        )
+        faulty_s3.switches.credentials = "expired"
+        assert (store.check_folder(root) or "").startswith(
+            f"{root}: the credentials have expired (ExpiredToken). Renew"
+        )
 
     def test_a_bucket_that_may_not_be_touched_stops_the_run(
         self, store: Store, direct: Store, faulty_s3: Faults, uri: str, bucket: str
