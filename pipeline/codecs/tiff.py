@@ -14,7 +14,7 @@ from pipeline.codecs import exif, ifd, iptc
 from pipeline.codecs.cms import cmyk_to_rgb, lab_to_rgb
 from pipeline.codecs.icc import romm
 from pipeline.codecs.ifd import Field, Layout
-from pipeline.codecs.metadata import clean_xmp, turned_dpi, upright
+from pipeline.codecs.metadata import clean_xmp, turned_dpi
 from pipeline.codecs.samples import assemble, check_size, depth_note, divide_by_alpha, to_full_range
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph, Pixels
@@ -65,7 +65,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         pages=_pages(data),
         conversion=conversion,
     )
-    return assemble(item_id, upright(samples, orientation), container)
+    return assemble(item_id, samples, container, orientation)
 
 
 def _bytes(tags: dict[int, Field], code: int) -> bytes | None:
