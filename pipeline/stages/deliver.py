@@ -46,7 +46,7 @@ class Deliver:
     """A record whose photograph is in the store under its own digest. Raises ItemError, and StoreError for the store's."""
 
     name: ClassVar[str] = "deliver"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def __init__(self, parameters: DeliverParameters, store: Store, run: str) -> None:
         self.parameters = parameters

@@ -31,7 +31,7 @@ class Ingest:
     the digest and the reason. Raises ItemError where they could not even be read."""
 
     name: ClassVar[str] = "ingest"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def __init__(self, parameters: IngestParameters, store: Store) -> None:
         self.parameters = parameters
