@@ -54,8 +54,8 @@ _WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "faces": lambda size: 16 + 8 * size.colours,
         "upscale": lambda size: 16 * (40 + size.stored) + 24,
         "compose": lambda size: 2 * size.stored,
-        "colour": lambda size: 20 * size.colours,
-        "deliver": lambda size: 3 * size.stored,
+        "colour": lambda size: 8 * size.colours,
+        "deliver": lambda size: 2 * size.stored,
     }
 )
 

@@ -26,6 +26,8 @@ _COLOURS = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "YCBCR", "SEPARATED", 
 _DEPTHS = {"PALETTE": (1, 2, 4, 8, 16), "SEPARATED": (8, 16), "CIELAB": (8, 16), "ICCLAB": (8, 16), "YCBCR": (8,)}
 # What only cameras write: colour filter arrays, linear raw, and the compressions of Sony, Nikon and Pentax.
 _RAW_PHOTOMETRIC, _RAW_COMPRESSION = (32803, 34892), (32767, 32769, 34713, 65535)
+# Strips are read so many bytes at a time; tifffile's default keeps a quarter of a gigabyte.
+_READ_BYTES = 4 << 20
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _D50 = (0.3457, 0.3585)
 
@@ -147,7 +149,7 @@ def _check_segments(page: Any, length: int) -> None:
 
 
 def _samples(page: Any) -> Pixels:
-    samples: NDArray[Any] = page.asarray(maxworkers=1)
+    samples: NDArray[Any] = page.asarray(maxworkers=1, buffersize=_READ_BYTES)
     samples = samples.astype(np.uint8) if samples.dtype == bool else samples
     samples = samples.reshape(page.shaped[1:] if page.planarconfig == 1 else page.shaped)
     # Normalised by tifffile: (separate samples,) depth, length, width, contiguous samples.
