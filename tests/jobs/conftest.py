@@ -6,27 +6,62 @@ import hashlib
 import io
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from jobs import cli
-from jobs.rundir import Plan, pending, prepare
+from jobs import cli, lease, manifest
+from jobs.rundir import Plan, prepare
 from jobs.spec import JobSpec, parse_spec
 from pipeline import provenance
 from pipeline.errors import Status
 from pipeline.photograph import Analysis, Face
-from pipeline.record import Event, Record, from_manifest
+from pipeline.record import MANIFEST, Event, Record, from_manifest
 from pipeline.stages.deliver import image_uri
 from pipeline.storage import Store
 
 Answer = tuple[int, str, str]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A source as the manifest holds it. rows: of MANIFEST. ignored: what was left out, by suffix."""
+
+    rows: list[dict[str, Any]]
+    ignored: Counter[str]
+
+
+def _pending(plan: Plan, retry_below: int | None = None) -> pa.Table:
+    store = Store(plan.spec.output_options)
+    done = np.zeros(plan.photographs, np.bool_)
+    done[provenance.committed_numbers(store, plan.run, retry_below)] = True
+    return pa.concat_tables([MANIFEST.empty_table(), *manifest.pending(store, plan.run, done)])
+
+
+@pytest.fixture
+def pending() -> Callable[..., pa.Table]:
+    """Rows of a plan's manifest that no provenance row answers; retry_below: as `committed_numbers` understands it."""
+    return _pending
+
+
+@pytest.fixture
+def freeze() -> Callable[[JobSpec], Frozen]:
+    """The source of a spec as rows of MANIFEST, without a run."""
+
+    def look(spec: JobSpec) -> Frozen:
+        ignored: Counter[str] = Counter()
+        tables = manifest.tables(spec, manifest.survey(spec), ignored)
+        return Frozen([row for table in tables for row in table.to_pylist()], ignored)
+
+    return look
 
 
 @pytest.fixture
@@ -170,16 +205,18 @@ def _ended(record: Record, reason: str, status: Status, store: Store) -> Record:
 
 @pytest.fixture
 def finished(scans: Path, scan: Callable[..., bytes], make_spec: Callable[..., JobSpec]) -> Plan:
-    """A run at its end, without Ray: a.png and b.png restored (1 and 2 faces), c.png refused, d.png failed."""
+    """A run at its end, without Ray: a.png and b.png restored (1 and 2 faces), c.png refused, d.png failed. In term 2, since
+    the plan was made in term 1; in two loose commits."""
     plan = prepare(make_spec())
     store = Store()
-    records = from_manifest(pending(plan))
+    records = from_manifest(_pending(plan))
     done = [
         _restored(records[0], plan.run, store, scan(10, size=(48, 32)), 1),
         _restored(records[1], plan.run, store, scan(11, size=(48, 32)), 2),
         _ended(records[2], "truncated", Status.REFUSED, store),
         _ended(records[3], "stage-failed", Status.FAILED, store),
     ]
-    provenance.commit(store, plan.run, plan.stamp(), done[:3])
-    provenance.commit(store, plan.run, plan.stamp(), done[3:])
+    with lease.hold(store, plan.run, "run") as held:
+        provenance.commit(store, plan.run, plan.stamp(held.term), done[:3])
+        provenance.commit(store, plan.run, plan.stamp(held.term), done[3:])
     return plan

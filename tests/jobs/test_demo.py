@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jobs.demo import SPECIMENS, collect, demo_spec
-from jobs.manifest import freeze
 from pipeline.codecs import decode
 from pipeline.errors import ItemError, Reason
 
@@ -65,7 +66,7 @@ def test_one_file_is_broken_on_purpose(scans: Path) -> None:
     assert caught.value.reason is Reason.TRUNCATED
 
 
-def test_the_spec_names_the_scans(scans: Path, tmp_path: Path) -> None:
+def test_the_spec_names_the_scans(scans: Path, tmp_path: Path, freeze: Callable[..., Any]) -> None:
     spec = demo_spec(tmp_path)
     assert (spec.collection.source, spec.output.uri) == (str(scans), str(tmp_path / "run"))
     assert (spec.output.format, spec.recipe.policy) == ("png", "conservation")

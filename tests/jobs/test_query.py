@@ -142,9 +142,9 @@ def test_no_question_is_no_answer(sql: Sql) -> None:
 def test_the_record_cannot_be_changed_by_a_question(sql: Sql, finished: Plan) -> None:
     with pytest.raises(SpecError):
         sql("DELETE FROM photographs")
-    before = sorted(path.read_bytes() for path in Path(finished.run, "provenance").iterdir())
+    before = [(path, path.read_bytes()) for path in sorted(Path(finished.run).rglob("*")) if path.is_file()]
     sql("CREATE TABLE mine AS SELECT * FROM photographs")
-    assert sorted(path.read_bytes() for path in Path(finished.run, "provenance").iterdir()) == before
+    assert [(path, path.read_bytes()) for path in sorted(Path(finished.run).rglob("*")) if path.is_file()] == before
 
 
 @pytest.mark.parametrize("setting", ["autoinstall_known_extensions", "autoload_known_extensions"])

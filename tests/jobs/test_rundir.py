@@ -4,58 +4,74 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from jobs import manifest, rundir
-from jobs.rundir import ModelUse, Plan, load, pending, prepare
+from jobs import lease, manifest, rundir
+from jobs.rundir import ModelUse, Plan, load, prepare
 from jobs.spec import JobSpec
 from pipeline import provenance
-from pipeline.errors import JobError, ModelError, SpecError, StoreError
+from pipeline.errors import ItemError, JobError, ModelError, Reason, SpecError, StoreError
 from pipeline.models.catalogue import by_id
+from pipeline.record import from_manifest
 from pipeline.storage import Store
 
 Merge = Callable[..., JobSpec]
+Pending = Callable[..., pa.Table]
 
 DETECTOR = "retinaface-mobile0.25"
 REQUIRED: dict[str, Any] = {"stages": ["analyse", "repair", "faces", "colour"], "faces": {"required": True}}
 
 
 @pytest.fixture
-def puts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that are put into stores, in order."""
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are created or put, in order."""
     names: list[str] = []
-    put = Store.put
+    create, put = Store.create, Store.put
+
+    def created(store: Store, uri: str, data: bytes) -> bool:
+        names.append(uri)
+        return create(store, uri, data)
 
     def record(store: Store, uri: str, data: bytes) -> None:
         names.append(uri)
         put(store, uri, data)
 
+    monkeypatch.setattr(Store, "create", created)
     monkeypatch.setattr(Store, "put", record)
     return names
 
 
 @pytest.fixture
 def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Ends the process, as far as a test can, when a name with this ending is put for the first time."""
+    """Ends the process, as far as a test can, when a name that holds this text is written for the first time."""
 
-    def arrange(ending: str) -> None:
-        put = Store.put
+    def arrange(text: str) -> None:
+        create, put = Store.create, Store.put
         killed: list[str] = []
 
-        def die(store: Store, uri: str, data: bytes) -> None:
-            if uri.endswith(ending) and not killed:
+        def die(uri: str) -> None:
+            if text in uri and not killed:
                 killed.append(uri)
                 raise KeyboardInterrupt
+
+        def dying_create(store: Store, uri: str, data: bytes) -> bool:
+            die(uri)
+            return create(store, uri, data)
+
+        def dying_put(store: Store, uri: str, data: bytes) -> None:
+            die(uri)
             put(store, uri, data)
 
-        monkeypatch.setattr(Store, "put", die)
+        monkeypatch.setattr(Store, "create", dying_create)
+        monkeypatch.setattr(Store, "put", dying_put)
 
     return arrange
 
@@ -71,13 +87,27 @@ def detector(shared: Path, make_spec: Merge) -> Callable[..., JobSpec]:
     return make
 
 
-def test_the_manifest_comes_before_run_json(
-    make_spec: Merge, scans: Path, tmp_path: Path, puts: list[str], monkeypatch: pytest.MonkeyPatch
+def test_lease_manifest_index_and_run_json_come_in_this_order(
+    make_spec: Merge, scans: Path, tmp_path: Path, written: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest, "PART_ROWS", 3)
     prepare(make_spec())
-    names = ["manifest/part-000000.parquet", "manifest/part-000001.parquet", "run.json"]
-    assert puts == [str(tmp_path / "run" / name) for name in names]
+    names = [str(Path(uri).relative_to(tmp_path / "run")) for uri in written]
+    assert [re.sub("-[0-9a-f]{12}[.]", "-*.", name) for name in names] == [
+        "lease/00000001.json",
+        "manifest/part-00000000-*.parquet",
+        "manifest/part-00000001-*.parquet",
+        "manifest/index-00000000.json",
+        "run.json",
+        "lease/00000001.json",
+    ]
+
+
+def test_a_plan_gives_its_lease_back(make_spec: Merge, scans: Path) -> None:
+    plan = prepare(make_spec())
+    held = lease.current(Store(), plan.run)
+    assert held is not None
+    assert (held.term, held.purpose, held.released) == (1, "planning", True)
 
 
 def test_a_plan_counts_what_it_found(make_spec: Merge, tmp_path: Path, scans: Path) -> None:
@@ -114,12 +144,12 @@ def test_another_source_is_another_run(make_spec: Merge, scans: Path, tmp_path: 
         prepare(make_spec(collection={"source": "others"}))
 
 
-def test_what_may_have_passed_is_tried_again_on_request(finished: Plan) -> None:
+def test_what_may_have_passed_is_tried_again_on_request(finished: Plan, pending: Pending) -> None:
     assert pending(finished).num_rows == 0
-    again = pending(finished, datetime.now(UTC))
+    again = pending(finished, 3)
     rows = {row["item_no"]: row for row in provenance.live(Store(), finished.run).to_pylist()}
     assert [rows[number]["reason"] for number in again["item_no"].to_pylist()] == ["stage-failed"]
-    assert pending(finished, datetime(2020, 1, 1, tzinfo=UTC)).num_rows == 0
+    assert pending(finished, 2).num_rows == 0
 
 
 def test_run_json_says_what_was_planned(make_spec: Merge, scans: Path) -> None:
@@ -127,7 +157,7 @@ def test_run_json_says_what_was_planned(make_spec: Merge, scans: Path) -> None:
     plan = prepare(spec)
     known = load(plan.run)
     assert (known["run_id"], known["recipe_id"], known["collection"]) == (plan.run_id, plan.recipe_id, "albums")
-    assert known["photographs"] == 4
+    assert known["layout"] == rundir.LAYOUT
     assert JobSpec.model_validate(known["spec"]) == spec
     assert known["models"] == [{"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}]
     assert {"albumen", "ray", "torch", "python"} <= set(known["software"])
@@ -139,17 +169,17 @@ def test_the_source_is_only_read(make_spec: Merge, scans: Path) -> None:
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in scans.iterdir()} == before
 
 
-def test_the_second_plan_finds_the_first(make_spec: Merge, scans: Path, puts: list[str]) -> None:
+def test_the_second_plan_finds_the_first(make_spec: Merge, scans: Path, written: list[str]) -> None:
     first = prepare(make_spec())
-    puts.clear()
+    written.clear()
     second = prepare(make_spec())
     assert (first.new, second.new) == (True, False)
-    assert puts == []
+    assert written == []
     facts = ("run_id", "recipe_id", "photographs", "known_bytes", "refused", "ignored", "models")
     assert [getattr(first, name) for name in facts] == [getattr(second, name) for name in facts]
 
 
-def test_the_second_plan_does_not_list_the_source(make_spec: Merge, scans: Path) -> None:
+def test_the_second_plan_does_not_list_the_source(make_spec: Merge, scans: Path, pending: Pending) -> None:
     prepare(make_spec())
     shutil.rmtree(scans)
     plan = prepare(make_spec())
@@ -252,7 +282,7 @@ def test_an_output_that_may_not_be_written(make_spec: Merge, open_folder: Path, 
     try:
         if root:
             os.seteuid(65534)
-        with pytest.raises(StoreError, match=r"^output\.uri: .* cannot be written: .*Permission denied"):
+        with pytest.raises(StoreError, match=r"run's lease cannot be taken: .*Permission denied"):
             prepare(spec)
     finally:
         if root:
@@ -330,19 +360,31 @@ def test_a_model_installed_since_changes_the_recipe(detector: Merge, shared: Pat
         prepare(detector(shared / "weights"))
 
 
+@pytest.mark.parametrize("name", ["lease/", "part-00000000", "part-00000001", "index-", "run.json"])
 def test_a_plan_that_was_killed_is_planned_again(
-    make_spec: Merge, scans: Path, tmp_path: Path, kill: Callable[[str], None]
+    make_spec: Merge,
+    scans: Path,
+    kill: Callable[[str], None],
+    name: str,
+    pending: Pending,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kill("run.json")
+    monkeypatch.setattr(manifest, "PART_ROWS", 2)
+    kill(name)
     with pytest.raises(KeyboardInterrupt):
         prepare(make_spec())
-    assert (tmp_path / "run/manifest/part-000000.parquet").exists()
+    with pytest.raises(JobError, match="is no run of Albumen"):
+        load(make_spec().output.uri)
     plan = prepare(make_spec())
     assert (plan.new, plan.photographs, pending(plan).num_rows) == (True, 4, 4)
 
 
 def test_a_plan_that_was_killed_leaves_no_rows_behind(
-    make_spec: Merge, scans: Path, kill: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    make_spec: Merge,
+    scans: Path,
+    kill: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    pending: Pending,
 ) -> None:
     monkeypatch.setattr(manifest, "PART_ROWS", 2)
     kill("run.json")
@@ -355,20 +397,21 @@ def test_a_plan_that_was_killed_leaves_no_rows_behind(
     assert pending(plan)["item_no"].to_pylist() == [0, 1]
 
 
-def test_pending_is_what_is_not_committed(make_spec: Merge, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_is_what_is_not_committed(make_spec: Merge, scans: Path, pending: Pending) -> None:
     plan = prepare(make_spec())
-    monkeypatch.setattr(provenance, "committed_numbers", lambda store, run, retry_before: np.array([0, 2], np.int64))
+    done = [record.ended(ItemError(Reason.TRUNCATED, "half")) for record in from_manifest(pending(plan))[::2]]
+    provenance.commit(Store(), plan.run, plan.stamp(1), done)
     assert pending(plan)["item_no"].to_pylist() == [1, 3]
 
 
-def test_a_finished_run_has_nothing_pending(finished: Plan) -> None:
+def test_a_finished_run_has_nothing_pending(finished: Plan, pending: Pending) -> None:
     assert pending(finished).num_rows == 0
 
 
 def test_the_stamp_ties_rows_to_the_run(make_spec: Merge, scans: Path) -> None:
     plan = prepare(make_spec())
-    stamp = plan.stamp()
-    assert (stamp.run_id, stamp.recipe_id) == (plan.run_id, plan.recipe_id)
+    stamp = plan.stamp(7)
+    assert (stamp.run_id, stamp.recipe_id, stamp.term) == (plan.run_id, plan.recipe_id, 7)
     assert stamp.software.startswith("albumen 0.")
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from jobs.rundir import Plan, pending, prepare
+from jobs.rundir import Plan, prepare
 from jobs.sheet import contact_sheet
 from jobs.spec import JobSpec
 from pipeline import provenance
@@ -24,7 +25,7 @@ Restored = Callable[[dict[str, tuple[bytes, bytes]]], str]
 
 
 @pytest.fixture
-def restored(make_spec: Callable[..., JobSpec], tmp_path: Path) -> Restored:
+def restored(make_spec: Callable[..., JobSpec], tmp_path: Path, pending: Callable[..., pa.Table]) -> Restored:
     """Makes a run whose photographs, name to source and output, were all restored."""
 
     def make(pictures: dict[str, tuple[bytes, bytes]]) -> str:
@@ -37,7 +38,7 @@ def restored(make_spec: Callable[..., JobSpec], tmp_path: Path) -> Restored:
             uri = f"{plan.run}/images/{record.item_id[:2]}/{record.item_id}.png"
             store.put(uri, pictures[name][1])
             records.append(replace(record, status=Status.RESTORED, output_uri=uri, output_sha256="0" * 64))
-        provenance.commit(store, plan.run, plan.stamp(), records)
+        provenance.commit(store, plan.run, plan.stamp(2), records)
         return plan.run
 
     return make

@@ -30,7 +30,7 @@ class Forgetful(Store):
 class Full(Store):
     """A store without room."""
 
-    def put(self, uri: str, data: bytes) -> None:
+    def create(self, uri: str, data: bytes) -> bool:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cluster.connect import Resources
-from jobs.run import Summary, describe, plan_pools, stage_groups, summarise
+from jobs.graph import plan_pools, stage_groups
+from jobs.run import Summary, describe, summarise
 from jobs.rundir import ModelUse, Plan, prepare
 from jobs.spec import JobSpec
 
