@@ -223,7 +223,10 @@ def _overtake(plan: Plan, row: dict[str, Any], data: bytes) -> None:
     # As deliver does it: equal bytes under its name count as delivered.
     assert not Store().create(row["output_uri"], data)
     record = replace(
-        from_manifest(_rows(plan))[0], status=Status.RESTORED, output_uri=row["output_uri"], output_sha256=row["output_sha256"]
+        from_manifest(_rows(plan))[0],
+        status=Status.RESTORED,
+        output_uri=row["output_uri"],
+        output_sha256=row["output_sha256"],
     )
     provenance.commit(Store(), plan.run, plan.stamp(term), [record])
 
