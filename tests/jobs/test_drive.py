@@ -330,7 +330,9 @@ def test_what_an_update_appends_is_what_the_next_run_works_on(
     assert verify(plan.run).faults == ()
 
 
-@pytest.mark.xfail(strict=True, reason="the counts are asked for outside of what turns OSError into words", raises=OSError)
+@pytest.mark.xfail(
+    strict=True, reason="the counts are asked for outside of what turns OSError into words", raises=OSError
+)
 def test_a_store_that_goes_away_at_the_very_end_is_one_sentence(
     plan: Plan, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

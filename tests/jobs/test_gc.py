@@ -94,7 +94,7 @@ def test_seals_leases_and_indices_stay(finished: Plan) -> None:
     assert {"manifest/index-00000000.json", "run.json"} <= names
 
 
-def test_an_image_that_a_later_attempt_replaced_is_an_orphan(finished: Plan, pending: Callable[..., Any]) -> None:
+def test_an_image_that_a_later_attempt_replaced_is_an_orphan(finished: Plan) -> None:
     """a.png is worked on again in term 3 and refused: what term 2 delivered is named by no live row."""
     [image] = [row["output_uri"] for row in provenance.live(Store(), finished.run).to_pylist() if row["item_no"] == 0]
     record = from_manifest(_rows(finished))[0].ended(ItemError(Reason.TRUNCATED, "half"))
@@ -223,7 +223,10 @@ def _overtake(plan: Plan, row: dict[str, Any], data: bytes) -> None:
     # As deliver does it: equal bytes under its name count as delivered.
     assert not Store().create(row["output_uri"], data)
     record = replace(
-        from_manifest(_rows(plan))[0], status=Status.RESTORED, output_uri=row["output_uri"], output_sha256=row["output_sha256"]
+        from_manifest(_rows(plan))[0],
+        status=Status.RESTORED,
+        output_uri=row["output_uri"],
+        output_sha256=row["output_sha256"],
     )
     provenance.commit(Store(), plan.run, plan.stamp(term), [record])
 

@@ -196,7 +196,9 @@ def test_a_manifest_file_that_has_grown(make_spec: Merge, tmp_path: Path, kind: 
     assert counted(update(spec, Changed.REFUSE)) == (0, 0, 2, 6)
 
 
-@pytest.mark.xfail(strict=True, reason="the plan knows places, update knows keys: a duplicate of another spelling is new to it")
+@pytest.mark.xfail(
+    strict=True, reason="the plan knows places, update knows keys: a duplicate of another spelling is new to it"
+)
 def test_a_duplicate_of_another_spelling_is_no_new_photograph(make_spec: Merge, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("source_uri\noriginals/a.png\noriginals/./a.png\n")
     spec = make_spec(collection={"source": "list.csv"})

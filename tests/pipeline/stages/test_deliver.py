@@ -84,3 +84,36 @@ def test_what_the_format_cannot_hold_is_refused_before_anything_is_written(tmp_p
         deliver(tmp_path, "jpeg").write(record(dtype="uint16"))
     assert caught.value.reason is Reason.UNSUPPORTED
     assert list(tmp_path.iterdir()) == []
+
+
+def test_equal_bytes_that_are_there_already_count_as_delivered_and_are_not_written_again(tmp_path: Path) -> None:
+    first = deliver(tmp_path).write(record())
+    assert first.output_uri is not None
+    before = Path(first.output_uri).stat().st_mtime_ns
+    assert deliver(tmp_path).write(record()) == first
+    assert Path(first.output_uri).stat().st_mtime_ns == before
+
+
+def test_other_bytes_are_not_touched_and_the_name_says_the_digest(tmp_path: Path) -> None:
+    """Left by an attempt that was never committed, with another library's encoder perhaps."""
+    old = tmp_path / "images" / "ab" / f"{ITEM}.tif"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"of another attempt")
+    after = deliver(tmp_path).write(record())
+    assert old.read_bytes() == b"of another attempt"
+    assert after.output_sha256 is not None
+    assert after.output_uri == str(old.with_name(f"{ITEM}-{after.output_sha256[:12]}.tif"))
+    assert hashlib.sha256(Path(after.output_uri).read_bytes()).hexdigest() == after.output_sha256
+    assert deliver(tmp_path).write(record()) == after
+
+
+def test_where_both_names_hold_other_bytes_nothing_is_delivered(tmp_path: Path) -> None:
+    after = deliver(tmp_path).write(record())
+    folder = tmp_path / "images" / "ab"
+    (folder / f"{ITEM}.tif").write_bytes(b"one")
+    assert after.output_sha256 is not None
+    (folder / f"{ITEM}-{after.output_sha256[:12]}.tif").write_bytes(b"two")
+    with pytest.raises(ItemError) as caught:
+        deliver(tmp_path).write(record())
+    assert caught.value.reason is Reason.DELIVERY_FAILED
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == [b"one", b"two"]
