@@ -94,7 +94,7 @@ def test_seals_leases_and_indices_stay(finished: Plan) -> None:
     assert {"manifest/index-00000000.json", "run.json"} <= names
 
 
-def test_an_image_that_a_later_attempt_replaced_is_an_orphan(finished: Plan, pending: Callable[..., Any]) -> None:
+def test_an_image_that_a_later_attempt_replaced_is_an_orphan(finished: Plan) -> None:
     """a.png is worked on again in term 3 and refused: what term 2 delivered is named by no live row."""
     [image] = [row["output_uri"] for row in provenance.live(Store(), finished.run).to_pylist() if row["item_no"] == 0]
     record = from_manifest(_rows(finished))[0].ended(ItemError(Reason.TRUNCATED, "half"))

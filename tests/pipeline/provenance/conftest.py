@@ -144,7 +144,7 @@ def terms(tmp_path: Path) -> Callable[..., dict[int, int]]:
 
 @pytest.fixture
 def check_sealed(tmp_path: Path) -> Callable[..., None]:
-    """A compacted run is what the document says: parts as their seal says, each photograph once, no loose commit that counts."""
+    """A compacted run is what the document says: parts as their seal says, each photograph once, no loose commit left."""
 
     def check(run: Path = tmp_path) -> None:
         [*_, last] = sorted((run / "provenance/seals").glob("*.json"))

@@ -248,3 +248,36 @@ def test_the_same_photograph_gives_the_same_file_in_another_run(tmp_path: Path) 
     one = stated(tmp_path / "one", INGEST, event("colour"))[0]
     other = stated(tmp_path / "other", replace(INGEST, seconds=9.0), replace(event("colour"), seconds=3.0))[0]
     assert one == other
+
+
+def test_equal_bytes_that_are_there_already_count_as_delivered_and_are_not_written_again(tmp_path: Path) -> None:
+    first = deliver(tmp_path).write(record())
+    assert first.output_uri is not None
+    before = Path(first.output_uri).stat().st_mtime_ns
+    assert deliver(tmp_path).write(record()) == first
+    assert Path(first.output_uri).stat().st_mtime_ns == before
+
+
+def test_other_bytes_are_not_touched_and_the_name_says_the_digest(tmp_path: Path) -> None:
+    """Left by an attempt that was never committed, with another library's encoder perhaps."""
+    old = tmp_path / "images" / "ab" / f"{ITEM}.tif"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"of another attempt")
+    after = deliver(tmp_path).write(record())
+    assert old.read_bytes() == b"of another attempt"
+    assert after.output_sha256 is not None
+    assert after.output_uri == str(old.with_name(f"{ITEM}-{after.output_sha256[:12]}.tif"))
+    assert hashlib.sha256(Path(after.output_uri).read_bytes()).hexdigest() == after.output_sha256
+    assert deliver(tmp_path).write(record()) == after
+
+
+def test_where_both_names_hold_other_bytes_nothing_is_delivered(tmp_path: Path) -> None:
+    after = deliver(tmp_path).write(record())
+    folder = tmp_path / "images" / "ab"
+    (folder / f"{ITEM}.tif").write_bytes(b"one")
+    assert after.output_sha256 is not None
+    (folder / f"{ITEM}-{after.output_sha256[:12]}.tif").write_bytes(b"two")
+    with pytest.raises(ItemError) as caught:
+        deliver(tmp_path).write(record())
+    assert caught.value.reason is Reason.DELIVERY_FAILED
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == [b"one", b"two"]
