@@ -32,8 +32,8 @@ from tests.audit.reader import (
     read_view,
 )
 
-_IMAGE = re.compile(r"images/([0-9a-f]{2})/(([0-9a-f]{32})(?:-(\d{8}))?\.[a-z0-9]+)")
-_MANIFEST_PART = re.compile(r"manifest/part-\d+\.parquet")
+_IMAGE = re.compile(r"images/([0-9a-f]{2})/([0-9a-f]{32})(?:-([0-9a-f]{8,64}))?\.[a-z0-9]+")
+_MANIFEST_PART = re.compile(r"manifest/part-\d{8}-([0-9a-f]{8,64})\.parquet")
 _ATTEMPTS = re.compile(r"attempts/\d{8}\.json")
 _TEMPORARY = re.compile(r"(?:.*/)?\.[^/]+\.part")
 _STATUSES = ("restored", "refused", "failed")
@@ -78,6 +78,7 @@ def audit(
     for fault in _rows(manifest, view, known):
         notes.faults.append(fault)
     outputs = _outputs(here, view, notes)
+    _seals(here, notes)
     _leases(here, view, notes)
     _leftovers(here, manifest, view, notes)
     hashed = _sources(manifest, view, source_endpoint or endpoint, notes) if sources else 0
@@ -136,6 +137,9 @@ def _manifest_rows(run: Place, key: str, index: Mapping[str, Any], notes: Notes)
         if digest != part["sha256"]:
             notes.fault("manifest", name, f"sha256 is {digest}; {key} says {part['sha256']}")
         table = parquet(data, name, notes, "manifest")
+        match = _MANIFEST_PART.fullmatch(name)
+        if match is None or not part["sha256"].startswith(match[1]):
+            notes.fault("manifest", name, "is not named by its digest")
         if table is None:
             continue
         if table.num_rows != part["rows"]:
@@ -184,7 +188,7 @@ def _outputs(run: Place, view: View, notes: Notes) -> dict[str, str]:
             continue
         key = image_key(row)
         match = _IMAGE.fullmatch(key)
-        if match is None or match[3] != item:
+        if match is None or match[2] != item:
             notes.fault("row", item, f"names {row['output_uri']}, which is no name of its image")
             continue
         try:
@@ -193,6 +197,8 @@ def _outputs(run: Place, view: View, notes: Notes) -> dict[str, str]:
             notes.fault("lost", item, f"{key} is not there")
             continue
         digests[item] = hashlib.sha256(data).hexdigest()
+        if match[3] is not None and not digests[item].startswith(match[3]):
+            notes.fault("altered", item, f"{key} is not named by its digest")
         if digests[item] != row["output_sha256"] or len(data) != row["output_bytes"]:
             notes.fault("altered", item, f"{key} has {len(data)} bytes, sha256 {digests[item]}; not what its row says")
     return digests
@@ -224,15 +230,12 @@ def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes
         image_key(row) for row in view.live.values() if row["status"] == "restored" and row["output_uri"] is not None
     }
     parts = _named_parts(run)
-    terms: dict[int, int] = {}
     for key in run.list():
         if key == "run.json" or key in view.counted | delivered | parts or _ATTEMPTS.fullmatch(key):
             continue
-        if LEASE.fullmatch(key) or INDEX.fullmatch(key):
+        if any(pattern.fullmatch(key) for pattern in (LEASE, INDEX, SEAL)):
             continue
-        if (seal := SEAL.fullmatch(key)) is not None:
-            _older_seal(run, key, int(seal[1]), view, terms, notes)
-        elif _TEMPORARY.fullmatch(key):
+        if _TEMPORARY.fullmatch(key):
             notes.orphan("temporary", key, "a write that was never finished")
         elif LOOSE.fullmatch(key):
             notes.orphan("closed-commit", key, "a commit of a term that a seal has closed")
@@ -240,7 +243,7 @@ def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes
             notes.orphan("part", key, "the last seal does not name it")
         elif _MANIFEST_PART.fullmatch(key):
             notes.orphan("manifest-part", key, "no index names it")
-        elif (image := _IMAGE.fullmatch(key)) is not None and image[1] == image[3][:2] and image[3] in manifest:
+        elif (image := _IMAGE.fullmatch(key)) is not None and image[1] == image[2][:2] and image[2] in manifest:
             notes.orphan("image", key, "no row that counts names it")
         else:
             notes.fault("unexplained", key, "nothing explains this file")
@@ -256,16 +259,15 @@ def _named_parts(run: Place) -> set[str]:
     return named
 
 
-def _older_seal(run: Place, key: str, number: int, view: View, terms: dict[int, int], notes: Notes) -> None:
+def _seals(run: Place, notes: Notes) -> None:
     """Terms never fall from one seal to the next: an old driver that seals late would take rows away."""
-    seal = read_json(run, key, ("term",), notes, "seal")
-    if seal is not None:
-        terms[number] = seal["term"]
-        ordered = [terms[n] for n in sorted(terms)]
-        if ordered != sorted(ordered):
-            notes.fault("seal", key, "its term is lower than that of a seal before it")
-    if view.seal is not None and number != view.seal.number:
-        notes.orphan("seal", key, f"seal {view.seal.number} came after it")
+    highest = 0
+    for key in run.list("provenance/seals/"):
+        if SEAL.fullmatch(key):
+            seal = read_json(run, key, ("term",), notes, "seal")
+            if seal is not None and seal["term"] < highest:
+                notes.fault("seal", key, f"its term is {seal['term']}; that of a seal before it was {highest}")
+            highest = highest if seal is None else max(highest, seal["term"])
 
 
 def _sources(manifest: Mapping[str, Mapping[str, Any]], view: View, endpoint: str | None, notes: Notes) -> int:

@@ -55,9 +55,10 @@ def item_id(number: int) -> str:
     return sha(f"handmade {number}".encode())[:32]
 
 
-def image_key(number: int, term: int | None = None) -> str:
+def image_key(number: int, data: bytes | None = None) -> str:
+    """data: of an image whose plain name was taken by other bytes."""
     item = item_id(number)
-    return f"images/{item[:2]}/{item}{'' if term is None else f'-{term:08d}'}.png"
+    return f"images/{item[:2]}/{item}{'' if data is None else f'-{sha(data)[:16]}'}.png"
 
 
 def loose_key(term: int, numbers: Sequence[int]) -> str:
@@ -125,7 +126,7 @@ class Handmade:
 
     def manifest_part(self, number: int, *rows: Mapping[str, Any]) -> dict[str, Any]:
         data = parquet(rows, _MANIFEST)
-        name = f"part-{number:08d}.parquet"
+        name = f"part-{number:08d}-{sha(data)[:16]}.parquet"
         self.tree[f"manifest/{name}"] = data
         return {"name": name, "rows": len(rows), "sha256": sha(data)}
 
@@ -173,6 +174,7 @@ def make_run(source_root: str) -> Handmade:
     failed = run.row(2, 1, "worker-died", status="failed")
     one = run.part(run.row(0, 1), run.row(1, 1), failed)
     two = run.part(run.row(3, 2), run.row(4, 2, "truncated"))
+    run.seal(3, 2, one)
     run.seal(4, 3, one, two)
     run.commit(3, run.row(2, 3))
     run.commit(3, run.row(5, 3), run.row(6, 3))

@@ -156,12 +156,16 @@ def falling_term(run: Handmade) -> None:
     run.seal(3, 4)
 
 
+def torn_older_seal(run: Handmade) -> None:
+    run.tree["provenance/seals/00000003.json"] = b"{"
+
+
 def flipped_manifest(run: Handmade) -> None:
-    flip(run.tree, "manifest/part-00000001.parquet")
+    flip(run.tree, only(run.tree, "manifest/part-00000001"))
 
 
 def lost_manifest_part(run: Handmade) -> None:
-    del run.tree["manifest/part-00000002.parquet"]
+    del run.tree[only(run.tree, "manifest/part-00000002")]
 
 
 def torn_index(run: Handmade) -> None:
@@ -234,6 +238,19 @@ def still_pending(run: Handmade) -> None:
     run.commit(3, run.row(7, 3, "truncated", status="pending"))
 
 
+def misnamed_image(run: Handmade) -> None:
+    name = image_key(2, b"other bytes than these")
+    run.commit(3, run.row(2, 3, output_uri=f"/x/{name}"))
+    run.tree[name] = run.tree.pop(image_key(2))
+
+
+def misnamed_manifest_part(run: Handmade) -> None:
+    parts = json.loads(run.tree[INDEX])["parts"]
+    name = f"part-00000002-{'0' * 16}.parquet"
+    run.tree[f"manifest/{name}"] = run.tree.pop(f"manifest/{parts[2]['name']}")
+    edit(run.tree, INDEX, parts=[*parts[:2], parts[2] | {"name": name}])
+
+
 def anothers_image(run: Handmade) -> None:
     run.commit(3, run.row(2, 3, output_uri=f"/where/it/was/{image_key(3)}"))
 
@@ -285,9 +302,11 @@ PLANTS = [
     (wrong_seal_count, "seal"),
     (wrong_part_count, "part"),
     (falling_term, "seal"),
+    (torn_older_seal, "seal"),
     (flipped_manifest, "manifest"),
     (lost_manifest_part, "manifest"),
     (torn_index, "manifest"),
+    (misnamed_manifest_part, "manifest"),
     (wrong_index_count, "manifest"),
     (wrong_index_bytes, "manifest"),
     (photograph_taken_out, "manifest"),
@@ -307,6 +326,7 @@ PLANTS = [
     (extra_image, "unexplained"),
     (extra_folder, "unexplained"),
     (image_in_anothers_folder, "unexplained"),
+    (misnamed_image, "altered"),
     (changed_source, "source"),
     (torn_run, "run"),
     (torn_lease, "lease"),
@@ -363,11 +383,10 @@ def zombie_photograph(run: Handmade) -> None:
 LEFTOVERS: list[tuple[str, bytes, str]] = [
     (loose_key(2, [5]), b"torn, and nobody reads it", "closed-commit"),
     (image_key(7), b"delivered, and killed before the commit", "image"),
-    (image_key(1, 3), b"other bytes", "image"),
+    (image_key(1, b"other bytes"), b"other bytes", "image"),
     ("images/ab/.x.png.0f0f.part", b"", "temporary"),
     ("provenance/parts/" + "ab" * 16 + ".parquet", b"torn", "part"),
-    ("provenance/seals/00000003.json", b'{"term": 2}', "seal"),
-    ("manifest/part-00000007.parquet", b"", "manifest-part"),
+    (f"manifest/part-00000007-{'ab' * 8}.parquet", b"", "manifest-part"),
 ]
 
 
@@ -404,12 +423,9 @@ def test_equal_rows_in_a_part_and_loose_are_one_row(shelf: Shelf) -> None:
 def test_the_row_of_the_highest_term_counts(shelf: Shelf) -> None:
     run = make_run(f"{shelf.root}/scans")
     run.lease(4)
-    run.tree[image_key(7, 4)] = b"restored at last"
-    late = {
-        "output_uri": f"/x/{image_key(7, 4)}",
-        "output_sha256": sha(b"restored at last"),
-        "output_bytes": len(b"restored at last"),
-    }
+    image = b"restored at last"
+    run.tree[image_key(7, image)] = image
+    late = {"output_uri": f"/x/{image_key(7, image)}", "output_sha256": sha(image), "output_bytes": len(image)}
     run.commit(4, run.row(7, 4) | late)
     del run.tree[image_key(7)]
     found = auditor.audit(shelf.store(run))
@@ -419,8 +435,7 @@ def test_the_row_of_the_highest_term_counts(shelf: Shelf) -> None:
 
 def test_without_a_seal_all_loose_commits_count(shelf: Shelf) -> None:
     run = make_run(f"{shelf.root}/scans")
-    del run.tree[SEAL]
-    for key in [key for key in run.tree if key.startswith("provenance/parts/")]:
+    for key in [key for key in run.tree if key.startswith(("provenance/parts/", "provenance/seals/"))]:
         del run.tree[key]
     run.commit(1, run.row(0, 1), run.row(1, 1))
     run.commit(2, run.row(3, 2), run.row(4, 2, "truncated"))
