@@ -74,7 +74,7 @@ def demo(
 @app.command()
 def plan(job: Job, as_json: AsJson = False) -> None:
     """Freeze the manifest and print counts, bytes, models and pools. Reads no photograph."""
-    from jobs.run import stage_groups
+    from jobs.graph import stage_groups
     from jobs.rundir import prepare
     from jobs.spec import load_spec
 

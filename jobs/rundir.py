@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections import Counter
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import pyarrow as pa
-
-from jobs import manifest
+from jobs import lease, manifest
 from jobs.spec import JobSpec, check_places
 from pipeline import __version__, provenance
 from pipeline.errors import JobError, ModelError, SpecError, StoreError
@@ -20,6 +18,8 @@ from pipeline.models.store import ModelStore
 from pipeline.recipe import Recipe
 from pipeline.storage import Store, contains, join
 
+# Of the run's folder: docs/run-directory.md.
+LAYOUT = 2
 _PACKAGES = (
     "ray",
     "torch",
@@ -66,8 +66,8 @@ class Plan:
     def run(self) -> str:
         return self.spec.output.uri
 
-    def stamp(self) -> provenance.Stamp:
-        return provenance.Stamp(self.run_id, self.recipe_id, f"albumen {__version__}")
+    def stamp(self, term: int) -> provenance.Stamp:
+        return provenance.Stamp(self.run_id, self.recipe_id, f"albumen {__version__}", term)
 
 
 def prepare(spec: JobSpec) -> Plan:
@@ -88,28 +88,62 @@ def prepare(spec: JobSpec) -> Plan:
     recipe_id = recipe.identity({use.id: use.sha256 for use in models if use.sha256 is not None})
     run_id = hashlib.sha256(f"{spec.collection.name}\0{spec.output.uri}\0{recipe_id}".encode()).hexdigest()[:16]
     if known is not None:
-        return _continued(spec, recipe, recipe_id, run_id, models, known)
+        return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.newest_index(store, spec.output.uri))
     _check_empty(store, spec.output.uri)
-    listing = manifest.freeze(spec)
-    _check_apart(spec, listing)
-    plan = Plan(
+    survey = manifest.survey(spec)
+    _check_apart(spec, survey)
+    with lease.hold(store, spec.output.uri, "planning"):
+        known = _read_run(store, spec.output.uri)
+        if known is None:
+            index = _freeze(store, spec, survey)
+            plan = _plan(spec, recipe, recipe_id, run_id, models, index, new=True)
+            _put_run(store, plan)
+            return plan
+    # Somebody else planned it while we looked.
+    return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.newest_index(store, spec.output.uri))
+
+
+def _freeze(store: Store, spec: JobSpec, survey: manifest.Survey) -> manifest.Index:
+    run = spec.output.uri
+    ignored: Counter[str] = Counter()
+    # A plan that was killed may have left an index; it has no photographs that anybody counts on.
+    before = manifest.Index(manifest.newest_index(store, run).version)
+    try:
+        return manifest.write(store, run, before, manifest.tables(spec, survey, ignored), ignored)
+    except OSError as error:
+        raise StoreError(f"output.uri: {run} cannot be written: {error}") from error
+
+
+def _put_run(store: Store, plan: Plan) -> None:
+    """run.json comes last: its presence says that the manifest beside it is whole."""
+    try:
+        store.put(join(plan.run, "run.json"), json.dumps(_describe(plan), indent=2, ensure_ascii=False).encode())
+    except OSError as error:
+        raise StoreError(f"output.uri: {plan.run} cannot be written: {error}") from error
+
+
+def _plan(
+    spec: JobSpec,
+    recipe: Recipe,
+    recipe_id: str,
+    run_id: str,
+    models: tuple[ModelUse, ...],
+    index: manifest.Index,
+    *,
+    new: bool,
+) -> Plan:
+    return Plan(
         spec=spec,
         recipe=recipe,
         recipe_id=recipe_id,
         run_id=run_id,
         models=models,
-        photographs=len(listing.rows),
-        known_bytes=listing.known_bytes,
-        refused=sum(row["reason"] is not None for row in listing.rows),
-        ignored=dict(listing.ignored),
+        photographs=index.photographs,
+        known_bytes=index.known_bytes,
+        refused=index.refused,
+        ignored=index.ignored,
+        new=new,
     )
-    try:
-        manifest.write(store, plan.run, listing)
-        # run.json comes last: its presence says that the manifest beside it is whole.
-        store.put(join(plan.run, "run.json"), json.dumps(_describe(plan), indent=2, ensure_ascii=False).encode())
-    except OSError as error:
-        raise StoreError(f"output.uri: {plan.run} cannot be written: {error}") from error
-    return plan
 
 
 def resolve_models(spec: JobSpec, recipe: Recipe) -> tuple[tuple[ModelUse, ...], list[ModelError]]:
@@ -153,13 +187,24 @@ def _read_run(store: Store, run: str) -> dict[str, Any] | None:
         known: dict[str, Any] = json.loads(text)
     except json.JSONDecodeError as error:
         raise JobError(f"{join(run, 'run.json')} is damaged: {error}") from error
-    if not isinstance(known, dict) or not {"run_id", "recipe_id", "photographs", "spec"} <= set(known):
+    if not isinstance(known, dict) or not {"run_id", "recipe_id", "spec"} <= set(known):
         raise JobError(f"{join(run, 'run.json')} was not written by Albumen; choose another [output] uri")
+    if known.get("layout") != LAYOUT:
+        raise JobError(
+            f"{run} was written by another version of Albumen ({known.get('software', {}).get('albumen')}), whose folders have "
+            f"layout {known.get('layout', 1)}; this one knows layout {LAYOUT}"
+        )
     return known
 
 
 def _continued(
-    spec: JobSpec, recipe: Recipe, recipe_id: str, run_id: str, models: tuple[ModelUse, ...], known: dict[str, Any]
+    spec: JobSpec,
+    recipe: Recipe,
+    recipe_id: str,
+    run_id: str,
+    models: tuple[ModelUse, ...],
+    known: dict[str, Any],
+    index: manifest.Index,
 ) -> Plan:
     source = known["spec"]["collection"]["source"]
     if known["run_id"] != run_id or source != spec.collection.source:
@@ -176,18 +221,7 @@ def _continued(
             f"{spec.output.uri} holds a run of another job: {'; '.join(changed) or 'it was moved here'}",
             hint="Choose another [output] uri, or restore the job's old settings to go on with that run.",
         )
-    return Plan(
-        spec=spec,
-        recipe=recipe,
-        recipe_id=recipe_id,
-        run_id=run_id,
-        models=models,
-        photographs=known["photographs"],
-        known_bytes=known["known_bytes"],
-        refused=known["refused"],
-        ignored=known["ignored"],
-        new=False,
-    )
+    return _plan(spec, recipe, recipe_id, run_id, models, index, new=False)
 
 
 def _recipe_change(known: dict[str, Any], models: tuple[ModelUse, ...]) -> str:
@@ -198,21 +232,18 @@ def _recipe_change(known: dict[str, Any], models: tuple[ModelUse, ...]) -> str:
     return "its recipe (stages, parameters, models, policy or format) was another"
 
 
-def _check_apart(spec: JobSpec, listing: manifest.Listing) -> None:
+def _check_apart(spec: JobSpec, survey: manifest.Survey) -> None:
     """A manifest may name originals anywhere: the output must not lie among them, nor they in it."""
-    if not spec.collection.is_manifest:
-        return
-    folders = {row["source_uri"].rsplit("/", 1)[0] for row in listing.rows}
-    for folder in sorted(folders):
+    for folder in sorted(survey.folders):
         if contains(folder, spec.output.uri) or contains(spec.output.uri, folder):
             raise SpecError(f"output.uri: {spec.output.uri} lies among the originals of {folder}, or they in it")
 
 
 def _check_empty(store: Store, run: str) -> None:
-    for name in ("images", "provenance", "manifest"):
+    # A plan that was killed leaves its lease and parts of a manifest without run.json.
+    for name in ("images", "provenance"):
         entry = next(iter(store.list_if_there(join(run, name))), None)
-        # A plan that was killed leaves manifest parts without run.json; they are written again.
-        if entry is not None and name != "manifest":
+        if entry is not None:
             raise JobError(
                 f"{run} is not empty and no run of Albumen: {entry.uri} is there; choose another [output] uri"
             )
@@ -223,10 +254,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "run_id": plan.run_id,
         "recipe_id": plan.recipe_id,
         "collection": plan.spec.collection.name,
-        "photographs": plan.photographs,
-        "known_bytes": plan.known_bytes,
-        "refused": plan.refused,
-        "ignored": plan.ignored,
+        "layout": LAYOUT,
         "models": [asdict(use) for use in plan.models],
         "spec": plan.spec.model_dump(mode="json"),
         "software": {name: _version(name) for name in _PACKAGES}
@@ -239,12 +267,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def pending(plan: Plan, retry_before: datetime | None = None) -> pa.Table:
-    """Rows of the manifest that are not committed. Reads no photograph.
-
-    retry_before: also those that ended before that moment for a reason that may have passed.
-    """
-    store = Store(plan.spec.output_options)
-    return manifest.pending(store, plan.run, provenance.committed_numbers(store, plan.run, retry_before))

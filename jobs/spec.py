@@ -46,12 +46,13 @@ class Collection(_Section):
 
 
 class Output(_Section):
-    """uri: the run's own folder or prefix. format: of delivered files."""
+    """uri: the run's own folder or prefix. format: of delivered files. compact_after: commits that are gathered at once."""
 
     uri: str = Field(min_length=1)
     endpoint: str | None = None
     format: Literal["tiff", "png", "jpeg"] = "tiff"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
+    compact_after: int = Field(default=4096, ge=1)
 
 
 class LocalModel(_Section):
@@ -76,11 +77,14 @@ class Models(_Section):
 
 
 class Cluster(_Section):
-    """address: None for an embedded Ray on this machine. cpus: of the embedded Ray. pools: actors of a stage's pool."""
+    """address: None for an embedded Ray on this machine. cpus: of the embedded Ray. pools: actors of a stage's pool.
+    deadline_seconds, deadline_seconds_per_megapixel: what one stage may take for one photograph."""
 
     address: str | None = None
     cpus: int | None = Field(default=None, ge=1)
     pools: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    deadline_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
+    deadline_seconds_per_megapixel: float = Field(default=3600.0, ge=0, allow_inf_nan=False)
 
 
 class RecipeSection(BaseModel):

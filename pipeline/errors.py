@@ -42,6 +42,7 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = "digest-mismatch"
     DELIVERY_FAILED = "delivery-failed"
     WORKER_DIED = "worker-died"
+    DEADLINE_EXCEEDED = "deadline-exceeded"
 
     @property
     def status(self) -> Status:
@@ -55,6 +56,7 @@ _FAILURES = frozenset(
         Reason.DIGEST_MISMATCH,
         Reason.DELIVERY_FAILED,
         Reason.WORKER_DIED,
+        Reason.DEADLINE_EXCEEDED,
     }
 )
 

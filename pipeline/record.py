@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ class Record:
     source_uri: str
     source_bytes: int | None = None
     source_etag: str | None = None
+    source_modified: datetime | None = None
+    supersedes: str | None = None
     description: str | None = None
     status: Status = Status.PENDING
     reason: str | None = None
@@ -115,6 +118,8 @@ KEPT = pa.schema(
         pa.field("source_uri", pa.string(), nullable=False),
         ("source_bytes", pa.int64()),
         ("source_etag", pa.string()),
+        ("source_modified", pa.timestamp("us", tz="UTC")),
+        ("supersedes", pa.string()),
         ("description", pa.string()),
         pa.field("status", pa.string(), nullable=False),
         ("reason", pa.string()),
@@ -153,7 +158,18 @@ ROW = pa.schema([*KEPT, *(pa.field(name, kind) for name, kind in _PAYLOAD)])
 
 
 # A reason in the manifest is a fault found while listing: the photograph is refused without being read.
-_PLANNED = ("item_no", "item_id", "source_uri", "source_bytes", "source_etag", "description", "reason", "detail")
+_PLANNED = (
+    "item_no",
+    "item_id",
+    "source_uri",
+    "source_bytes",
+    "source_etag",
+    "source_modified",
+    "supersedes",
+    "description",
+    "reason",
+    "detail",
+)
 MANIFEST = pa.schema([KEPT.field(name) for name in _PLANNED])
 
 

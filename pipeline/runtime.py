@@ -6,12 +6,14 @@ digests what goes in and comes out, and appends the event, so that no stage can 
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +33,7 @@ from pipeline.stages.deliver import Deliver
 from pipeline.stages.ingest import Ingest
 from pipeline.storage import Store, StoreOptions
 from pipeline.supervision import WorkerBrokenError, run_end, run_stage, verify_transit
+from pipeline.tally import Counts, Death, Hand, StageCount, Tally
 
 # Ray Data cuts a stage's output into blocks of about this size, so that the next stage can start.
 _BLOCK_BYTES = 32 << 20
@@ -55,6 +58,17 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Deadline:
+    """How long one stage may take for one photograph: `base` seconds, and more for every megapixel."""
+
+    base: float
+    per_megapixel: float
+
+    def seconds(self, megapixels: float) -> float:
+        return self.base + self.per_megapixel * megapixels
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Everything an actor has to know, small enough to travel to each. Never holds pixels, weights or credentials."""
 
@@ -64,42 +78,16 @@ class Work:
     source: StoreOptions
     output: StoreOptions
     models: ModelSource
+    deadline: Deadline
 
 
 @dataclass(frozen=True, slots=True)
-class StageCount:
-    """How far one stage has come. seconds: spent inside it, over all actors."""
+class Pass:
+    """What became of one pass. deaths: of workers with photographs in hand, those of lost nodes left out. said: Ray's words
+    about each distinct loss."""
 
-    done: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-
-
-Counts = Mapping[str, StageCount]
-
-
-class Tally:
-    """An actor that adds up progress and keeps the faults that stop a run."""
-
-    def __init__(self) -> None:
-        self.counts: dict[str, StageCount] = {}
-        self.faults: list[str] = []
-
-    def add(self, counts: Counts) -> None:
-        for stage, more in counts.items():
-            so_far = self.counts.get(stage, StageCount())
-            self.counts[stage] = StageCount(
-                so_far.done + more.done, so_far.failed + more.failed, so_far.seconds + more.seconds
-            )
-
-    def report(self, faults: Sequence[str]) -> None:
-        self.faults += [fault for fault in faults if fault not in self.faults]
-
-    def stopped(self) -> bool:
-        return bool(self.faults)
-
-    def snapshot(self) -> tuple[Counts, tuple[str, ...]]:
-        return dict(self.counts), tuple(self.faults)
+    deaths: tuple[Death, ...]
+    said: tuple[str, ...]
 
 
 class StageActor:
@@ -109,6 +97,9 @@ class StageActor:
         self.work = work
         self.pool = pool
         self.tally = tally
+        context = ray.get_runtime_context()
+        self.worker, self.node = context.get_actor_id(), context.get_node_id()
+        ray.get(tally.opened.remote(self.worker))
         try:
             self._open(Device("cuda" if pool.gpus > 0 else "cpu", pool.threads))
         except JobError as error:
@@ -130,31 +121,47 @@ class StageActor:
                 self.stages[spec.name] = stage
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        counts: dict[str, StageCount] = {}
+        hand = Hand(self.worker, self.node, tuple(table["item_no"].to_pylist()))
+        whole = False
+        # Waited for, so that whoever dies here is known to have had these photographs in hand.
+        go_on = ray.get(self.tally.take.remote(hand))
         try:
-            return self._work(table)
+            if not go_on and "ingest" in self.pool.stages:
+                # The rest of the pass would be worked on and could not be committed.
+                raise JobError("the run was stopped")
+            done = self._work(table, counts)
+            whole = True
+            return done
         except WorkerBrokenError:
             # Ray starts another worker, and the job tries these photographs again.
             os._exit(1)
         except JobError as error:
             self._stop(error)
             raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            self.tally.leave.remote(self.worker, counts, whole=whole)
 
-    def _work(self, table: pa.Table) -> pa.Table:
+    def _work(self, table: pa.Table, counts: dict[str, StageCount]) -> pa.Table:
         first = "ingest" in self.pool.stages
-        if first and ray.get(self.tally.stopped.remote()):
-            # The rest of the pass would be worked on and could not be committed.
-            raise JobError("the run was stopped")
         records = from_manifest(table) if first else [verify_transit(record) for record in unpack(table)]
-        counts: dict[str, StageCount] = {}
         for name in self.pool.stages:
+            self._begin(name, records)
             before, ended = time.perf_counter(), _ended(records)
             records = self._run(name, records)
             counts[name] = StageCount(len(records), _ended(records) - ended, time.perf_counter() - before)
         if "deliver" in self.pool.stages:
             self._commit(records)
             records = [replace(record, photograph=None) for record in records]
-        self.tally.add.remote(counts)
         return pack(records)
+
+    def _begin(self, stage: str, records: Sequence[Record]) -> None:
+        """Whatever hangs in a stage, also in code that never lets Python run again, ends this process after its deadline."""
+        size = sum(r.photograph.pixels.size / 3e6 for r in records if r.photograph is not None)
+        deadline = self.work.deadline.seconds(size)
+        faulthandler.dump_traceback_later(deadline, exit=True, file=sys.__stderr__ or sys.stderr)
+        self.tally.at.remote(self.worker, stage, deadline)
 
     def _run(self, name: str, records: list[Record]) -> list[Record]:
         if name == "ingest":
@@ -182,12 +189,18 @@ def _ended(records: Sequence[Record]) -> int:
 
 
 def restore(
-    work: Work, pools: Sequence[Pool], pending: Sequence[pa.Table], *, alone: bool, watch: Callable[[Counts], None]
-) -> tuple[str, ...]:
-    """Run the graph once over tables of MANIFEST, one block a table. Returns what Ray said of blocks that were lost.
+    work: Work,
+    pools: Sequence[Pool],
+    pending: Sequence[pa.Table],
+    *,
+    alone: bool,
+    watch: Callable[[Counts], Sequence[str]],
+) -> Pass:
+    """Run the graph once over tables of MANIFEST, one block a table.
 
     A photograph whose worker died has no provenance row afterwards; the caller tries it again with `alone`, which hands
-    an actor one photograph at a time. Raises JobError where the run cannot go on.
+    an actor one photograph at a time. watch: called about once a second; what it answers are faults that stop the run.
+    Raises JobError where the run cannot go on.
     """
     lost = _configure()
     tally = ray.remote(num_cpus=0)(Tally).remote()
@@ -205,8 +218,10 @@ def restore(
             _raise_faults(tally)
             raise JobError(f"the cluster stopped the run: {_first_line(error)}") from error
     _raise_faults(tally)
+    there = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    deaths = tuple(death for death in ray.get(tally.casualties.remote()) if death.hand.node in there)
     ray.kill(tally)
-    return lost.texts
+    return Pass(deaths, lost.texts)
 
 
 def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, *, alone: bool) -> ray.data.Dataset:
@@ -284,7 +299,7 @@ def _first_line(error: BaseException) -> str:
 class _watching:  # noqa: N801 - a context manager, named as it is read
     """Asks the tally once a second, in a thread of its own, while the graph runs."""
 
-    def __init__(self, tally: Any, watch: Callable[[Counts], None]) -> None:
+    def __init__(self, tally: Any, watch: Callable[[Counts], Sequence[str]]) -> None:
         self._tally = tally
         self._watch = watch
         self._over = threading.Event()
@@ -308,7 +323,8 @@ class _watching:  # noqa: N801 - a context manager, named as it is read
                 continue
             except ray.exceptions.RayError:
                 return
-            self._watch(counts)
+            if faults := self._watch(counts):
+                self._tally.report.remote(faults)
             if over:
                 return
 

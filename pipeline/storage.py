@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import posixpath
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ class Entry:
     size: int | None
     etag: str | None
     fault: str | None = None
+    modified: datetime | None = None
 
 
 def is_local(uri: str) -> bool:
@@ -182,24 +184,67 @@ class Store:
             raise
         _sync_folder(final.parent)
 
-    def list(self, root: str) -> Iterator[Entry]:
+    def create(self, uri: str, data: bytes) -> bool:
+        """All of `data` under a name that nothing has yet; False where something is there already. Raises OSError."""
+        if not is_local(uri):
+            filesystem, path = self.filesystem(uri)
+            try:
+                with os_errors():
+                    filesystem.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        final = local_path(uri)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, final)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(final.parent)
+        return True
+
+    def delete(self, uri: str) -> None:
+        """Nothing there is no error. Raises OSError."""
+        if is_local(uri):
+            local_path(uri).unlink(missing_ok=True)
+            return
+        filesystem, path = self.filesystem(uri)
+        with os_errors():
+            filesystem.rm_file(path)
+
+    def delete_many(self, uris: Iterable[str]) -> None:
+        for uri in uris:
+            self.delete(uri)
+
+    def list(self, root: str, after: str | None = None) -> Iterator[Entry]:
         """Every object below a folder or prefix, in a stable order. A folder that cannot be read is an Entry too."""
         if is_local(root):
-            yield from _walk(local_path(root), "")
+            yield from (e for e in _walk(local_path(root), "") if after is None or e.key > after)
             return
         filesystem, path = self.filesystem(root)
         base = path.rstrip("/") + "/"
         with os_errors():
             found = filesystem.find(path, detail=True)
         for name, info in sorted(found.items()):
+            if after is not None and name.removeprefix(base) <= after:
+                continue
             scheme = root.split("://", 1)[0]
             etag = str(info["ETag"]).strip('"') if "ETag" in info else None
-            yield Entry(name.removeprefix(base), f"{scheme}://{name}", info.get("size"), etag)
+            yield Entry(
+                name.removeprefix(base), f"{scheme}://{name}", info.get("size"), etag, modified=info.get("LastModified")
+            )
 
-    def list_if_there(self, root: str) -> Iterator[Entry]:
+    def list_if_there(self, root: str, after: str | None = None) -> Iterator[Entry]:
         """As `list`; nothing where the folder does not exist."""
         if not is_local(root) or local_path(root).is_dir():
-            yield from self.list(root)
+            yield from self.list(root, after)
 
     def check_folder(self, root: str) -> str | None:
         """A sentence that says why `root` cannot be listed, or None."""
@@ -251,10 +296,11 @@ def _walk(folder: Path, prefix: str) -> Iterator[Entry]:
             yield from _walk(folder / entry.name, key + "/")
             continue
         try:
-            size = entry.stat().st_size
+            facts = entry.stat()
         except OSError:
-            size = None
-        yield Entry(key, entry.path, size, None)
+            yield Entry(key, entry.path, None, None)
+            continue
+        yield Entry(key, entry.path, facts.st_size, None, modified=datetime.fromtimestamp(facts.st_mtime, UTC))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -27,9 +27,9 @@ class DeliverParameters(Parameters):
         return self.model_dump(mode="json", exclude=set() if self.format == "jpeg" else {"jpeg_quality"})
 
 
-def image_uri(run: str, item_id: str, file_format: str) -> str:
-    """<run>/images/<aa>/<item_id>.<ext>, decided by the item alone: a retry writes the same name."""
-    return join(run, "images", item_id[:2], item_id + SUFFIXES[file_format])
+def image_uri(run: str, name: str, file_format: str) -> str:
+    """<run>/images/<aa>/<name>.<ext>; the name is the item's id, so that a retry finds what is there."""
+    return join(run, "images", name[:2], name + SUFFIXES[file_format])
 
 
 class Deliver:
@@ -47,16 +47,8 @@ class Deliver:
         assert record.photograph is not None
         photograph = _at_true_size(record.photograph)
         data = encode(photograph, self.parameters.format, self.parameters.jpeg_quality)
-        uri = image_uri(self.run, record.item_id, self.parameters.format)
         digest = hashlib.sha256(data).hexdigest()
-        try:
-            self.store.put(uri, data)
-            kept = self.store.read(uri)
-        except OSError as error:
-            # A store that takes no photograph is the run's trouble: no photograph's row should say that it failed.
-            raise StoreError(f"{uri} cannot be written: {error.strerror or error}") from error
-        if hashlib.sha256(kept).hexdigest() != digest:
-            raise ItemError(Reason.DELIVERY_FAILED, f"{uri}: what was read back is not what was written")
+        uri = self._place(record.item_id, data, digest)
         return replace(
             record,
             output_uri=uri,
@@ -65,6 +57,24 @@ class Deliver:
             output_width=photograph.width,
             output_height=photograph.height,
         )
+
+    def _place(self, item_id: str, data: bytes, digest: str) -> str:
+        """Create the file and read it back. Other bytes under its name come from an attempt that was never committed; they
+        stay as they are, and this file is named by its digest as well."""
+        names = (item_id, f"{item_id}-{digest[:12]}")
+        for name in names:
+            uri = image_uri(self.run, name, self.parameters.format)
+            try:
+                created = self.store.create(uri, data)
+                kept = self.store.read(uri)
+            except OSError as error:
+                # A store that takes no photograph is the run's trouble: no photograph's row should say that it failed.
+                raise StoreError(f"{uri} cannot be written: {error.strerror or error}") from error
+            if hashlib.sha256(kept).hexdigest() == digest:
+                return uri
+            if created:
+                break
+        raise ItemError(Reason.DELIVERY_FAILED, f"{uri}: what was read back is not what was written")
 
 
 def _at_true_size(photograph: Photograph) -> Photograph:

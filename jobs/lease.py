@@ -1,0 +1,221 @@
+"""The lease on a run: one driver at a time, with a term that fences off those before it. docs/run-directory.md says how."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+from pipeline.errors import JobError, StoreError
+from pipeline.provenance.commit import OvertakenError
+from pipeline.provenance.schema import lease_uri
+from pipeline.storage import Store, join
+
+SECONDS = 60.0
+# A holder renews this many times before its lease would run out, so that one lost request costs nothing.
+_RENEWALS = 4
+
+
+class LeaseHeldError(JobError):
+    """Somebody else drives this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process, told apart from every other one. boot: the machine's boot and the process namespace.
+    started: clock ticks since that boot (proc(5), field 22), since process ids come back."""
+
+    user: str
+    host: str
+    boot: str
+    pid: int
+    started: int
+
+    @classmethod
+    def me(cls) -> Self:
+        return cls(_user(), socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()) or 0)
+
+    def is_gone(self) -> bool:
+        """True where this process is known to have ended, which only its own machine can know."""
+        return self.boot == _boot() and self.host == socket.gethostname() and _started(self.pid) != self.started
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a lease's file says. seconds: how long it is good without being renewed. Times are UTC."""
+
+    term: int
+    holder: Holder
+    purpose: str
+    taken_at: datetime
+    renewed_at: datetime
+    seconds: float
+    released: bool = False
+
+    @property
+    def ends_at(self) -> datetime:
+        return self.renewed_at + timedelta(seconds=self.seconds)
+
+    def is_free(self, now: datetime) -> bool:
+        return self.released or self.holder.is_gone() or self.ends_at < now
+
+    def to_json(self) -> bytes:
+        times = {"taken_at": self.taken_at.isoformat(), "renewed_at": self.renewed_at.isoformat()}
+        return json.dumps(asdict(self) | times, indent=1).encode()
+
+    @classmethod
+    def parse(cls, data: bytes, uri: str) -> Self:
+        try:
+            facts = json.loads(data)
+            times = {name: datetime.fromisoformat(facts[name]) for name in ("taken_at", "renewed_at")}
+            return cls(**(facts | times | {"holder": Holder(**facts["holder"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{uri} is damaged: {error}", hint="Delete it if nobody works on this run.") from error
+
+
+class Held:
+    """A lease in our hands. A thread renews it until `close`; `lost` says why it is no longer ours, if so."""
+
+    def __init__(self, store: Store, run: str, lease: Lease) -> None:
+        self._store = store
+        self._run = run
+        self._lease = lease
+        self._over = threading.Event()
+        self._lost: JobError | None = None
+        self._thread = threading.Thread(target=self._renew_until_over, name="albumen-lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def term(self) -> int:
+        return self._lease.term
+
+    @property
+    def lost(self) -> JobError | None:
+        return self._lost
+
+    def check(self) -> None:
+        """Raises OvertakenError or StoreError where the lease is no longer ours."""
+        if self._lost is not None:
+            raise self._lost
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._lost is None:
+            try:
+                self._put(replace(self._lease, released=True))
+            except OSError:
+                # It runs out by itself; nothing that was done depends on its release.
+                return
+
+    def _renew_until_over(self) -> None:
+        good_until = time.monotonic() + self._lease.seconds
+        while not self._over.wait(self._lease.seconds / _RENEWALS):
+            try:
+                if self._store.exists(lease_uri(self._run, self.term + 1)):
+                    self._lost = overtaken(self._run, self.term)
+                    return
+                asked = time.monotonic()
+                self._put(replace(self._lease, renewed_at=datetime.now(UTC)))
+                good_until = asked + self._lease.seconds
+            except (OSError, StoreError) as error:
+                if time.monotonic() > good_until:
+                    self._lost = StoreError(
+                        f"{self._run}: the lease could not be renewed for {self._lease.seconds:.0f} s: {error}"
+                    )
+                    return
+
+    def _put(self, lease: Lease) -> None:
+        self._store.put(lease_uri(self._run, lease.term), lease.to_json())
+        self._lease = lease
+
+
+def overtaken(run: str, term: int) -> OvertakenError:
+    return OvertakenError(f"{run}: another driver has taken over; this one holds term {term} no longer")
+
+
+@contextmanager
+def hold(store: Store, run: str, purpose: str) -> Iterator[Held]:
+    """Hold the run's lease. Raises LeaseHeldError where somebody else does, StoreError where the store does not answer."""
+    try:
+        held = Held(store, run, _take(store, run, purpose))
+    except OSError as error:
+        raise StoreError(f"{run}: the run's lease cannot be taken: {error}") from error
+    try:
+        yield held
+    finally:
+        held.close()
+
+
+def current(store: Store, run: str) -> Lease | None:
+    """The lease with the highest term. Raises OSError, StoreError."""
+    names = [entry.uri for entry in store.list_if_there(join(run, "lease")) if entry.key.endswith(".json")]
+    return Lease.parse(store.read(names[-1]), names[-1]) if names else None
+
+
+def _take(store: Store, run: str, purpose: str) -> Lease:
+    before = current(store, run)
+    if before is not None:
+        _check_free(store, run, before)
+    seconds = float(os.environ.get("ALBUMEN_LEASE_SECONDS", SECONDS))
+    now = datetime.now(UTC)
+    lease = Lease(1 if before is None else before.term + 1, Holder.me(), purpose, now, now, seconds)
+    if store.create(lease_uri(run, lease.term), lease.to_json()):
+        return lease
+    raise _held(run, current(store, run) or lease)
+
+
+def _check_free(store: Store, run: str, lease: Lease) -> None:
+    if not lease.is_free(datetime.now(UTC)):
+        raise _held(run, lease)
+    if lease.released or lease.holder.is_gone():
+        return
+    # Its clock may be behind ours: a holder that lives renews within this time.
+    time.sleep(lease.seconds / _RENEWALS)
+    again = current(store, run)
+    if again != lease:
+        raise _held(run, again or lease)
+
+
+def _held(run: str, lease: Lease) -> LeaseHeldError:
+    who, ends = lease.holder, f"{lease.ends_at:%Y-%m-%d %H:%M:%S} UTC"
+    return LeaseHeldError(
+        f"{run}: `{lease.purpose}` of {who.user}@{who.host} (process {who.pid}) is at work on it since "
+        f"{lease.taken_at:%Y-%m-%d %H:%M:%S} UTC, last heard of at {lease.renewed_at:%H:%M:%S}",
+        hint=f"Wait for it, or stop it. If it is not heard of again, the run can be taken over after {ends}.",
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's process may have an id without a name.
+        return str(os.getuid())
+
+
+def _boot() -> str:
+    """Two containers on one machine share its boot, and not the numbers of their processes."""
+    namespace = Path("/proc/self/ns/pid")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot}:{namespace.stat().st_ino}"
+
+
+def _started(pid: int) -> int | None:
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name in the second field may hold spaces and parentheses; the fields behind it do not.
+    fields = facts.rpartition(")")[2].split()
+    # A zombie has ended; it only waits for its parent to hear of it.
+    return None if fields[0] == "Z" else int(fields[19])

@@ -1,0 +1,55 @@
+"""Commits: one Parquet object for photographs that ended together, created once, in the folder of the driver's term."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import JobError, Status
+from pipeline.provenance.schema import PROVENANCE, Stamp, lease_uri, numbered, terms_folder
+from pipeline.record import SCHEMA_VERSION, Record, kept_row
+from pipeline.storage import Store, join
+
+
+class OvertakenError(JobError):
+    """Another driver holds the run's lease now; what this one still does must not count."""
+
+
+def commit(store: Store, run: str, stamp: Stamp, records: Sequence[Record]) -> None:
+    """Write the rows of photographs that have come to their end.
+
+    Raises OSError as the store does, OvertakenError where a higher term exists. A commit of the same photographs in the
+    same term is already there after a lost answer; it stays as it is.
+    """
+    assert records
+    assert all(record.status is not Status.PENDING for record in records)
+    if store.exists(lease_uri(run, stamp.term + 1)):
+        raise OvertakenError(f"{run}: another driver has taken over; this one holds term {stamp.term} no longer")
+    table = pa.Table.from_pylist(_rows(stamp, records), PROVENANCE)
+    target = io.BytesIO()
+    pq.write_table(table, target, compression="zstd")
+    store.create(commit_uri(run, stamp.term, [record.item_id for record in records]), target.getvalue())
+
+
+def _rows(stamp: Stamp, records: Sequence[Record]) -> list[dict[str, Any]]:
+    common = {
+        "run_id": stamp.run_id,
+        "recipe_id": stamp.recipe_id,
+        "software": stamp.software,
+        "schema_version": SCHEMA_VERSION,
+        "term": stamp.term,
+        "committed_at": datetime.now(UTC),
+    }
+    return [kept_row(record) | common for record in records]
+
+
+def commit_uri(run: str, term: int, item_ids: Sequence[str]) -> str:
+    """Decided by the term and the photographs alone: an object that is written again is written under the same name."""
+    name = hashlib.sha256("\n".join(sorted(item_ids)).encode()).hexdigest()[:32]
+    return join(terms_folder(run), numbered(term), name + ".parquet")

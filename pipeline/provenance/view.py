@@ -1,0 +1,171 @@
+"""The reader's view: the newest seal's parts and the loose commits from its term on, the highest term of each photograph."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.errors import RETRYABLE, StoreError
+from pipeline.provenance.schema import PROVENANCE, numbered, parts_folder, seals_folder, terms_folder
+from pipeline.storage import Store, join, os_errors
+
+_READERS = 16
+# A compaction takes loose commits away behind its seal; whoever read the seal before looks again.
+_LOOKS = 5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A compacted object. name: digest of its bytes, as a file name."""
+
+    name: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Which parts count, and from which term on loose commits do. Number 0 stands for a run without a seal."""
+
+    number: int = 0
+    term: int = 0
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A commit that no part holds yet."""
+
+    uri: str
+    term: int
+
+
+def newest_seal(store: Store, run: str) -> Seal:
+    """Raises StoreError where it is damaged, OSError as the store does."""
+    names = [entry for entry in store.list_if_there(seals_folder(run)) if entry.key.endswith(".json")]
+    if not names:
+        return Seal()
+    return _parse(store.read(names[-1].uri), names[-1].uri)
+
+
+def _parse(data: bytes, uri: str) -> Seal:
+    try:
+        facts = json.loads(data)
+        parts = tuple(Part(part["name"], part["rows"], part["sha256"]) for part in facts["parts"])
+        return Seal(facts["number"], facts["term"], parts)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"{uri} is damaged: {error}") from error
+
+
+def loose(store: Store, run: str, seal: Seal) -> Iterator[Loose]:
+    """Commits that count beside the seal's parts, in the order of their names."""
+    for entry in store.list_if_there(terms_folder(run), numbered(seal.term)):
+        term = entry.key.split("/", 1)[0]
+        if entry.key.endswith(".parquet") and term.isdecimal():
+            yield Loose(entry.uri, int(term))
+
+
+def part_uri(run: str, part: Part) -> str:
+    return join(parts_folder(run), part.name)
+
+
+def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
+    """Rows of objects, in their order. Raises StoreError for a damaged one, FileNotFoundError for one that is gone."""
+    schema = PROVENANCE if columns is None else pa.schema([PROVENANCE.field(name) for name in columns])
+
+    def one(uri: str) -> pa.Table:
+        try:
+            # One request for a small object; a part is large, and often only a column of it is wanted.
+            reader = io.BytesIO(store.read(uri)) if columns is None or "/terms/" in uri else store.open(uri)
+            with reader as file, os_errors():
+                found = pq.read_table(file, columns=None if columns is None else list(columns))
+            # A column that an older version did not know is null.
+            arrays = [
+                found[field.name].cast(field.type)
+                if field.name in found.column_names
+                else pa.nulls(found.num_rows, field.type)
+                for field in schema
+            ]
+            return pa.Table.from_arrays(arrays, schema=schema)
+        except pa.ArrowInvalid as error:
+            raise StoreError(f"the provenance is damaged: {uri}: {error}") from error
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        tables = list(pool.map(one, uris))
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T:
+    for _ in range(_LOOKS - 1):
+        seal = newest_seal(store, run)
+        try:
+            return work(seal, list(loose(store, run, seal)))
+        except FileNotFoundError:
+            if newest_seal(store, run) == seal:
+                raise
+    seal = newest_seal(store, run)
+    return work(seal, list(loose(store, run, seal)))
+
+
+def live(store: Store, run: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The live row of every photograph, by item_no."""
+    wanted = None if columns is None else list(dict.fromkeys([*columns, "item_no", "term"]))
+
+    def work(seal: Seal, commits: list[Loose]) -> pa.Table:
+        uris = [*(part_uri(run, part) for part in seal.parts), *(commit.uri for commit in commits)]
+        return read(store, uris, wanted)
+
+    try:
+        table = _looking(store, run, work)
+    except FileNotFoundError as error:
+        raise gone(run, error) from error
+    table = table.take(pa.array(newest_rows(table["item_no"].to_numpy(), table["term"].to_numpy())))
+    return table if columns is None else table.select(list(columns))
+
+
+def gone(run: str, error: FileNotFoundError) -> StoreError:
+    return StoreError(f"{run}: the provenance is damaged: an object that its seal names is not there: {error}")
+
+
+def newest_rows(numbers: NDArray[np.int64], terms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of one row for every number, the one with the highest term, by number."""
+    order = np.lexsort((-terms, numbers))
+    _, first = np.unique(numbers[order], return_index=True)
+    rows: NDArray[np.int64] = order[first]
+    return rows
+
+
+def committed_numbers(store: Store, run: str, retry_below: int | None = None) -> NDArray[np.int64]:
+    """item_no of every committed photograph, ascending, each once.
+
+    retry_below: leaves out those that ended in an earlier term than this for one of the reasons in `errors.RETRYABLE`.
+    """
+    if retry_below is None:
+        table = live(store, run, ["item_no"])
+    else:
+        table = live(store, run, ["item_no", "reason", "term"])
+        may_pass = pc.is_in(table["reason"], pa.array([str(reason) for reason in RETRYABLE]))
+        table = table.filter(pc.invert(pc.and_(may_pass, pc.less(table["term"], retry_below))))
+    numbers: NDArray[np.int64] = table["item_no"].to_numpy()
+    return numbers
+
+
+def counts(store: Store, run: str) -> dict[str, int]:
+    """How many photographs have which status."""
+    found = live(store, run, ["status"])["status"].value_counts()
+    return {str(row["values"]): int(row["counts"]) for row in found.to_pylist()}
