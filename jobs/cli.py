@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli_models import models_app
-from jobs.console import AsJson, me, print_json, print_table, say
+from jobs.cli_upkeep import gc, update
+from jobs.console import AsJson, Endpoint, Job, Run, me, print_json, print_table, say
 from pipeline.errors import JobError, SpecError
 
 if TYPE_CHECKING:
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.command()(update)
+app.command()(gc)
 
-Job = Annotated[Path, typer.Argument(help="Job spec, a TOML file.", metavar="JOB.toml")]
-Run = Annotated[str, typer.Argument(help="A run's folder or s3:// prefix.", metavar="RUN")]
 JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
 Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]
-Endpoint = Annotated[str | None, typer.Option(help="S3 service, where AWS_ENDPOINT_URL does not name it.")]
 
 
 @app.callback()

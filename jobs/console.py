@@ -16,6 +16,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Job = Annotated[Path, typer.Argument(help="Job spec, a TOML file.", metavar="JOB.toml")]
+Run = Annotated[str, typer.Argument(help="A run's folder or s3:// prefix.", metavar="RUN")]
+Endpoint = Annotated[str | None, typer.Option(help="S3 service, where AWS_ENDPOINT_URL does not name it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for machines.")]
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jobs import manifest, rundir
 from pipeline import provenance
-from pipeline.storage import Store, StoreOptions, canonical, join
+from pipeline.storage import Store, StoreOptions, canonical, is_temporary, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,24 @@ def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> R
     known = rundir.load(place, endpoint)
     store = Store(StoreOptions(endpoint))
     source_store = Store(StoreOptions(known["spec"]["collection"]["endpoint"]))
+    index = manifest.newest_index(store, place)
     rows = provenance.live(store, place).to_pylist()
-    faults = [*_counts(store, place, known, rows), *_outputs(store, place, rows)]
+    faults = [*_counts(store, place, index, rows), *_outputs(store, place, rows)]
+    replaced = {row["supersedes"] for row in rows}
     for row in rows:
         faults += _chain(row)
-        if sources:
+        # The original of an earlier version is gone: another one stands in its place.
+        if sources and row["item_id"] not in replaced:
             faults += _source(source_store, row)
-    hashed = sum(row["source_sha256"] is not None for row in rows) if sources else 0
-    return Report(known["photographs"], sum(row["status"] == "restored" for row in rows), hashed, tuple(faults))
+    hashed = sum(row["source_sha256"] is not None and row["item_id"] not in replaced for row in rows) if sources else 0
+    return Report(index.photographs, sum(row["status"] == "restored" for row in rows), hashed, tuple(faults))
 
 
-def _counts(store: Store, run: str, known: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[Fault]:
-    parts = [part.select(["item_no", "item_id", "source_uri"]) for part in manifest.parts(store, run)]
+def _counts(store: Store, run: str, index: manifest.Index, rows: list[dict[str, Any]]) -> Iterator[Fault]:
+    parts = [part.select(["item_no", "item_id", "source_uri"]) for part in manifest.parts(store, run, index)]
     planned = pa.concat_tables(parts) if parts else pa.table({"item_no": pa.array([], pa.int64()), "item_id": []})
-    if planned.num_rows != known["photographs"]:
-        yield Fault("manifest", join(run, "manifest"), f"{planned.num_rows} rows; run.json says {known['photographs']}")
+    if planned.num_rows != index.photographs:
+        yield Fault("manifest", join(run, "manifest"), f"{planned.num_rows} rows; its index says {index.photographs}")
     committed = provenance.committed_numbers(store, run)
     numbers = planned["item_no"].to_numpy()
     for item in planned.filter(pa.array(~np.isin(numbers, committed)))["item_id"].to_pylist():
@@ -93,8 +96,7 @@ def _outputs(store: Store, run: str, rows: list[dict[str, Any]]) -> Iterator[Fau
         if found != row["output_sha256"]:
             yield Fault("altered", uri, f"sha256 is {found}; it was delivered as {row['output_sha256']}")
     for entry in store.list_if_there(join(run, "images")):
-        name = entry.key.rsplit("/", 1)[-1]
-        if entry.key not in expected and not (name.startswith(".") and name.endswith(".part")):
+        if entry.key not in expected and not is_temporary(entry.key):
             yield Fault("unexplained", entry.uri, "no provenance row explains this file")
 
 

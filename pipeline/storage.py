@@ -53,6 +53,12 @@ def join(root: str, *parts: str) -> str:
     return posixpath.join(root.rstrip("/") or "/", *parts)
 
 
+def is_temporary(name: str) -> bool:
+    """True for what `create` and `put` leave behind where they are killed."""
+    last = name.rsplit("/", 1)[-1]
+    return last.startswith(".") and last.endswith(".part")
+
+
 def canonical(uri: str) -> str:
     """An absolute name with links resolved, so that two spellings of one place compare equal."""
     if is_local(uri):

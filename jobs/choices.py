@@ -1,0 +1,13 @@
+"""Choices that commands offer. Light: the command line imports it to name its options."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Changed(StrEnum):
+    """What to do about originals that are others now than when they were planned."""
+
+    REFUSE = "refuse"
+    APPEND = "append"
+    IGNORE = "ignore"

@@ -1,0 +1,93 @@
+"""What lies in a run's folder and nothing explains: left over from kills. Listed, and taken away on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import pyarrow.compute as pc
+
+from jobs import lease, manifest, rundir
+from jobs.lease import Held
+from pipeline import provenance
+from pipeline.errors import StoreError
+from pipeline.provenance import Compactor
+from pipeline.provenance.schema import parts_folder, terms_folder
+from pipeline.provenance.view import newest_seal
+from pipeline.storage import Entry, Store, StoreOptions, canonical, is_temporary, join
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """kind: `image`, `part`, `commit`, `manifest`, `temporary`. Size in bytes."""
+
+    kind: str
+    uri: str
+    size: int
+
+
+def orphans(run: str, endpoint: str | None = None) -> Iterator[Orphan]:
+    """What `collect` would take away if nobody worked on the run. Changes nothing. Raises JobError where `run` is none."""
+    place = canonical(run)
+    rundir.load(place, endpoint)
+    store = Store(StoreOptions(endpoint))
+    try:
+        yield from _orphans(store, place, closed_below=newest_seal(store, place).term)
+    except OSError as error:
+        raise StoreError(f"{place} cannot be read: {error}") from error
+
+
+def collect(run: str, endpoint: str | None = None) -> list[Orphan]:
+    """Take away what nothing explains, under the run's lease and behind a new seal, so that nothing written later by
+    whoever was paused can count. Raises LeaseHeldError where somebody works on the run."""
+    place = canonical(run)
+    rundir.load(place, endpoint)
+    store = Store(StoreOptions(endpoint))
+    try:
+        with lease.hold(store, place, "gc") as held:
+            Compactor(store, place, held.term).compact()
+            return _delete(store, held, list(_orphans(store, place, closed_below=held.term)))
+    except OSError as error:
+        raise StoreError(f"{place}: {error}") from error
+
+
+def _delete(store: Store, held: Held, found: list[Orphan]) -> list[Orphan]:
+    for start in range(0, len(found), _BATCH):
+        held.check()
+        store.delete_many(orphan.uri for orphan in found[start : start + _BATCH])
+    return found
+
+
+def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
+    named = {part.name for part in newest_seal(store, run).parts}
+    for entry in store.list_if_there(parts_folder(run)):
+        if entry.key not in named:
+            yield _orphan("part", entry)
+    for entry in store.list_if_there(terms_folder(run)):
+        if is_temporary(entry.key) or int(entry.key.split("/", 1)[0]) < closed_below:
+            yield _orphan("commit", entry)
+    parts = {part["name"] for part in manifest.newest_index(store, run).parts}
+    for entry in store.list_if_there(join(run, "manifest")):
+        if is_temporary(entry.key) or (entry.key.endswith(".parquet") and entry.key not in parts):
+            yield _orphan("manifest", entry)
+    yield from _images(store, run)
+
+
+def _images(store: Store, run: str) -> Iterator[Orphan]:
+    """One folder of images at a time, so that memory holds the names of all outputs only as one column."""
+    outputs = provenance.live(store, run, ["output_uri"])["output_uri"].drop_null()
+    for folder, entries in groupby(store.list_if_there(join(run, "images")), lambda entry: entry.key.rsplit("/", 1)[0]):
+        # Below this folder, wherever the run was moved to since.
+        known = {
+            uri.rsplit("/", 1)[1] for uri in outputs.filter(pc.match_substring(outputs, f"/{folder}/")).to_pylist()
+        }
+        for entry in entries:
+            if entry.key.rsplit("/", 1)[-1] not in known:
+                yield _orphan("image", entry)
+
+
+def _orphan(kind: str, entry: Entry) -> Orphan:
+    return Orphan("temporary" if is_temporary(entry.key) else kind, entry.uri, entry.size or 0)
