@@ -10,7 +10,18 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-_NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket", "brick", "grass", "gravel", "hubble_deep_field")
+_NAMES = (
+    "astronaut",
+    "camera",
+    "chelsea",
+    "coffee",
+    "coins",
+    "rocket",
+    "brick",
+    "grass",
+    "gravel",
+    "hubble_deep_field",
+)
 # All files get one time: what is new to a run is told from sizes and times, and must not depend on when it was copied.
 _TIME = 1_700_000_000
 
@@ -39,8 +50,13 @@ def _encode(crop: np.ndarray, suffix: str, *, sixteen: bool) -> bytes:
     target = io.BytesIO()
     if sixteen and suffix != "jpg" and crop.ndim == 2:
         crop = crop.astype(np.uint16) * 257
-    options = {"png": {}, "tif": {"compression": "tiff_lzw"}, "jpg": {"quality": 92}}[suffix]
-    Image.fromarray(crop).save(target, {"png": "PNG", "tif": "TIFF", "jpg": "JPEG"}[suffix], **options)
+    image = Image.fromarray(crop)
+    if suffix == "jpg":
+        image.save(target, "JPEG", quality=92)
+    elif suffix == "tif":
+        image.save(target, "TIFF", compression="tiff_lzw")
+    else:
+        image.save(target, "PNG")
     return target.getvalue()
 
 

@@ -27,6 +27,8 @@ KINDS = {
     "gc": (6, "`albumen gc --delete`"),
     "update": (7, "`albumen update`"),
 }
+# No kill, but work is lost to it all the same.
+STOPPED = "stopped"
 IN_SESSION = ("worker", "tally", "raylet", "node")
 DRIVER_ENDS = ("opening", "working", "compacting")
 
@@ -104,13 +106,16 @@ class Lost:
     by_kind: Mapping[str, int]
     unexplained: tuple[str, ...]
 
-    @property
-    def total(self) -> int:
-        return sum(self.by_kind.values())
+    def __add__(self, other: Lost) -> Lost:
+        return Lost(Counter(self.by_kind) + Counter(other.by_kind), self.unexplained + other.unexplained)
+
+
+# Workers outlive their driver by so much, and may take up one more photograph that no driver hears of (seconds).
+_GRACE = 15.0
 
 
 def work_lost(opens: Iterable[Open], kills: Sequence[Kill]) -> Lost:
-    """Which kill made each photograph be worked on again: the first one after it had been taken up."""
+    """Which kill made each photograph be worked on again: the first one after it was taken up, or the last one just before."""
     times = [kill.at for kill in kills]
     last: dict[str, float] = {}
     by_kind: Counter[str] = Counter()
@@ -123,6 +128,8 @@ def work_lost(opens: Iterable[Open], kills: Sequence[Kill]) -> Lost:
         first = bisect_left(times, before)
         if first < len(kills) and times[first] <= one.at:
             by_kind[kills[first].kind] += 1
+        elif first and before - times[first - 1] < _GRACE:
+            by_kind[kills[first - 1].kind] += 1
         else:
             unexplained.append(one.name)
     return Lost(dict(by_kind), tuple(unexplained))
@@ -191,11 +198,13 @@ def table(results: Results) -> str:
         for kind, (_, text) in KINDS.items()
         if kills[kind]
     ]
-    total, lost = sum(kills.values()), sum(again.values())
+    total, lost = sum(kills.values()), sum(again[kind] for kind in KINDS)
     lines += [f"| **all** | **{total}** | **{lost}** | **{lost / max(total, 1):.2f}** |", ""]
-    head = ("round", "kills", "photographs", "restored", "refused", "missing", "duplicate", "lost or torn", "unequal bytes")
-    head += ("other faults", "orphans", "after gc", "quarantined, then retried", "minutes")
-    lines += [f"| {' | '.join(head)} |", "|" + "---:|" * len(head)]
+    if again[STOPPED]:
+        lines += [f"A driver that was stopped, overtaken and woken: {again[STOPPED]} photographs worked on again.", ""]
+    head = "round, kills, photographs, restored, refused, missing, duplicate, lost or torn, unequal bytes, other faults"
+    head += ", orphans, after gc, quarantined and retried, refused drivers, woken drivers, minutes"
+    lines += [f"| {head.replace(', ', ' | ')} |", "|" + "---:|" * (head.count(",") + 1)]
     lines += [f"| {' | '.join(map(str, _cells(number, one)))} |" for number, one in enumerate(results.rounds, start=1)]
     return "\n".join(lines) + "\n"
 
@@ -218,6 +227,8 @@ def _cells(number: int, one: Round) -> tuple[Any, ...]:
         one.orphans_before,
         one.orphans_after,
         one.quarantined,
+        one.refusals,
+        one.woken,
         f"{one.seconds / 60:.1f}",
     )
 
