@@ -94,5 +94,5 @@ class Buckets:
 def digests(ground: Ground) -> dict[str, str]:
     """SHA-256 of every original as it is now, by name."""
     with ground.muted():
-        names = place(ground.source).list()
+        names = [name for name in place(ground.source).list() if not name.startswith(".")]
         return {name: hashlib.sha256(read_uri(f"{ground.source}/{name}")).hexdigest() for name in names}

@@ -110,8 +110,9 @@ class Lost:
         return Lost(Counter(self.by_kind) + Counter(other.by_kind), self.unexplained + other.unexplained)
 
 
-# Workers outlive their driver by so much, and may take up one more photograph that no driver hears of (seconds).
+# Workers outlive their driver or their raylet by so much, and may take up one more photograph (seconds).
 _GRACE = 15.0
+_OUTLIVED = (*DRIVER_ENDS, "raylet", "tally", STOPPED)
 
 
 def work_lost(opens: Iterable[Open], kills: Sequence[Kill]) -> Lost:
@@ -128,7 +129,7 @@ def work_lost(opens: Iterable[Open], kills: Sequence[Kill]) -> Lost:
         first = bisect_left(times, before)
         if first < len(kills) and times[first] <= one.at:
             by_kind[kills[first].kind] += 1
-        elif first and before - times[first - 1] < _GRACE:
+        elif first and before - times[first - 1] < _GRACE and kills[first - 1].kind in _OUTLIVED:
             by_kind[kills[first - 1].kind] += 1
         else:
             unexplained.append(one.name)

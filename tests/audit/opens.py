@@ -31,6 +31,9 @@ class Opens:
         self.seen: list[Open] = []
         self._muted = threading.Event()
         self._over = threading.Event()
+        self._flushed = threading.Event()
+        # Hidden, so that no listing takes it for a photograph.
+        self._flush = folder / ".flush"
         libc = ctypes.CDLL(None, use_errno=True)
         self._handle = libc.inotify_init1(os.O_CLOEXEC)
         if self._handle < 0 or libc.inotify_add_watch(self._handle, os.fsencode(folder), _IN_OPEN) < 0:
@@ -43,19 +46,30 @@ class Opens:
             if not select.select([self._handle], [], [], 0.2)[0]:
                 continue
             data, now = os.read(self._handle, 1 << 16), time.monotonic()
-            if not self._muted.is_set():
-                self.seen += [Open(name, now) for name in _names(data)]
+            for name in _names(data):
+                if name == self._flush.name:
+                    self._flushed.set()
+                elif not self._muted.is_set():
+                    self.seen.append(Open(name, now))
 
     @contextmanager
     def muted(self) -> Iterator[None]:
         """For readers that are no workers."""
+        self._read_queue()
         self._muted.set()
         try:
             yield
         finally:
-            # What they opened is still to be read from the queue.
-            time.sleep(0.3)
+            self._read_queue()
             self._muted.clear()
+
+    def _read_queue(self) -> None:
+        """Until all that was opened before has been seen: a name of ours that goes through the queue comes last."""
+        self._flushed.clear()
+        self._flush.touch()
+        self._flush.open("rb").close()
+        if not self._flushed.wait(30):
+            raise TimeoutError("the kernel's account of opened files stopped")
 
     def close(self) -> None:
         self._over.set()
