@@ -27,22 +27,24 @@ KINDS = {
     "gc": (6, "`albumen gc --delete`"),
     "update": (7, "`albumen update`"),
 }
+# Which kinds go first where there are fewer kills than kinds.
+_ORDER = ("worker", "working", "raylet", "gc", "opening", "compacting", "planning", "node", "update", "tally")
 # No kill, but work is lost to it all the same.
 STOPPED = "stopped"
 IN_SESSION = ("worker", "tally", "raylet", "node")
 DRIVER_ENDS = ("opening", "working", "compacting")
 
 
-def share_out(kills: int) -> dict[str, int]:
+def share_out(kills: int, without: Sequence[str] = ()) -> dict[str, int]:
     """How many kills of each kind: by share, largest remainders first; each kind once where there are enough."""
-    if kills < len(KINDS):
-        order = ("worker", "working", "raylet", "gc", "opening", "compacting", "planning", "update", "node", "tally")
-        return {kind: int(kind in order[:kills]) for kind in KINDS}
-    total = sum(share for share, _ in KINDS.values())
-    exact = {kind: (kills - len(KINDS)) * share / total for kind, (share, _) in KINDS.items()}
-    counts = {kind: 1 + int(value) for kind, value in exact.items()}
-    rest = sorted(exact, key=lambda kind: int(exact[kind]) - exact[kind])
-    for kind in rest[: kills - sum(counts.values())]:
+    kinds = [kind for kind in _ORDER if kind not in without]
+    counts = dict.fromkeys(KINDS, 0) | dict.fromkeys(kinds[:kills], 1)
+    rest = max(kills - len(kinds), 0)
+    total = sum(KINDS[kind][0] for kind in kinds)
+    exact = {kind: rest * KINDS[kind][0] / total for kind in kinds}
+    for kind in kinds:
+        counts[kind] += int(exact[kind])
+    for kind in sorted(kinds, key=lambda kind: int(exact[kind]) - exact[kind])[: max(kills - sum(counts.values()), 0)]:
         counts[kind] += 1
     return counts
 
@@ -50,8 +52,8 @@ def share_out(kills: int) -> dict[str, int]:
 class Deck:
     """The kills that are still to be made, drawn at random by the weight of what is left of each kind."""
 
-    def __init__(self, kills: int, rng: random.Random) -> None:
-        self.left = share_out(kills)
+    def __init__(self, kills: int, rng: random.Random, without: Sequence[str] = ()) -> None:
+        self.left = share_out(kills, without)
         self._rng = rng
 
     def __len__(self) -> int:
