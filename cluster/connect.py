@@ -61,7 +61,10 @@ def _start(address: str | None, cpus: int | None) -> None:
         else:
             _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Ray raises a bare Exception where a node starts too slowly.
+        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | ValueError):
+            raise
         place = (
             "an embedded Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
         )

@@ -6,6 +6,7 @@ a wrong job spec, 3 finished with refused or failed photographs, 130 interrupted
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -265,6 +266,8 @@ def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summ
     if not quiet:
         say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
+    # A cluster that stops a job asks this way; the lease is then released, and nobody has to wait for it to run out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Progress(stages, quiet=quiet) as progress:
             return planned, execute(planned, progress.watch, retry=retry)

@@ -20,7 +20,8 @@ from pipeline.provenance.commit import OvertakenError
 from pipeline.provenance.schema import lease_uri
 from pipeline.storage import Store, join
 
-SECONDS = 60.0
+# How often a lease that nobody seems to renew is looked at, in seconds.
+_LOOK = 0.5
 # A holder renews this many times before its lease would run out, so that one lost request costs nothing.
 _RENEWALS = 4
 
@@ -44,6 +45,11 @@ class Holder:
     def me(cls) -> Self:
         return cls(_user(), socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()) or 0)
 
+    def is_running(self) -> bool:
+        """True where this process is known to be alive and not paused."""
+        here = self.boot == _boot() and self.host == socket.gethostname()
+        return here and _started(self.pid) == self.started and _state(self.pid) != "T"
+
     def is_gone(self) -> bool:
         """True where this process is known to have ended, which only its own machine can know."""
         return self.boot == _boot() and self.host == socket.gethostname() and _started(self.pid) != self.started
@@ -64,9 +70,6 @@ class Lease:
     @property
     def ends_at(self) -> datetime:
         return self.renewed_at + timedelta(seconds=self.seconds)
-
-    def is_free(self, now: datetime) -> bool:
-        return self.released or self.holder.is_gone() or self.ends_at < now
 
     def to_json(self) -> bytes:
         times = {"taken_at": self.taken_at.isoformat(), "renewed_at": self.renewed_at.isoformat()}
@@ -147,13 +150,21 @@ def overtaken(run: str, term: int) -> OvertakenError:
 def hold(store: Store, run: str, purpose: str) -> Iterator[Held]:
     """Hold the run's lease. Raises LeaseHeldError where somebody else does, StoreError where the store does not answer."""
     try:
-        held = Held(store, run, _take(store, run, purpose))
+        held = Held(_quick(store), run, _take(store, run, purpose))
     except OSError as error:
         raise StoreError(f"{run}: the run's lease cannot be taken: {error}") from error
     try:
         yield held
     finally:
         held.close()
+
+
+def _quick(store: Store) -> Store:
+    """One that gives up before the lease runs out, so that the holder hears of it in time."""
+    patience = store.options.patience
+    most = _seconds() / _RENEWALS
+    short = replace(patience, answer=min(patience.answer, most), total=min(patience.total, most))
+    return Store(replace(store.options, patience=short))
 
 
 def current(store: Store, run: str) -> Lease | None:
@@ -165,25 +176,42 @@ def current(store: Store, run: str) -> Lease | None:
 def _take(store: Store, run: str, purpose: str) -> Lease:
     before = current(store, run)
     if before is not None:
-        _check_free(store, run, before)
-    seconds = float(os.environ.get("ALBUMEN_LEASE_SECONDS", SECONDS))
-    now = datetime.now(UTC)
+        before = _wait_until_free(store, run, before)
+    now, seconds = datetime.now(UTC), _seconds()
     lease = Lease(1 if before is None else before.term + 1, Holder.me(), purpose, now, now, seconds)
     if store.create(lease_uri(run, lease.term), lease.to_json()):
         return lease
     raise _held(run, current(store, run) or lease)
 
 
-def _check_free(store: Store, run: str, lease: Lease) -> None:
-    if not lease.is_free(datetime.now(UTC)):
+def _wait_until_free(store: Store, run: str, lease: Lease) -> Lease:
+    """The lease, once it is released or has run out. Whoever renews it meanwhile is alive: LeaseHeldError.
+
+    A holder's clock may be behind ours: a lease that seems to have run out long ago is watched for one renewal as well.
+    """
+    if not lease.released and lease.holder.is_running() and datetime.now(UTC) < lease.ends_at:
         raise _held(run, lease)
-    if lease.released or lease.holder.is_gone():
-        return
-    # Its clock may be behind ours: a holder that lives renews within this time.
-    time.sleep(lease.seconds / _RENEWALS)
-    again = current(store, run)
-    if again != lease:
-        raise _held(run, again or lease)
+    until = max(lease.ends_at, datetime.now(UTC) + timedelta(seconds=lease.seconds / _RENEWALS))
+    while not (lease.released or lease.holder.is_gone() or datetime.now(UTC) > until):
+        time.sleep(_LOOK)
+        again = current(store, run)
+        if again is None:
+            raise StoreError(f"{run}: the lease that was there is gone")
+        if again.term != lease.term or (again.renewed_at != lease.renewed_at and not again.released):
+            raise _held(run, again)
+        lease = again
+    return lease
+
+
+def _seconds() -> float:
+    text = os.environ.get("ALBUMEN_LEASE_SECONDS", "60")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86_400:
+        raise JobError(f"ALBUMEN_LEASE_SECONDS is {text!r}; it has to be a number of seconds from 1 to 86400")
+    return seconds
 
 
 def _held(run: str, lease: Lease) -> LeaseHeldError:
@@ -211,11 +239,20 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> int | None:
+    fields = _fields(pid)
+    # A zombie has ended; it only waits for its parent to hear of it.
+    return None if fields is None or fields[0] == "Z" else int(fields[19])
+
+
+def _state(pid: int) -> str | None:
+    fields = _fields(pid)
+    return None if fields is None else fields[0]
+
+
+def _fields(pid: int) -> list[str] | None:
+    """Of proc(5)'s stat, from the third on: the name in the second may hold spaces and parentheses."""
     try:
         facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The name in the second field may hold spaces and parentheses; the fields behind it do not.
-    fields = facts.rpartition(")")[2].split()
-    # A zombie has ended; it only waits for its parent to hear of it.
-    return None if fields[0] == "Z" else int(fields[19])
+    return facts.rpartition(")")[2].split()

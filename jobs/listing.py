@@ -18,16 +18,18 @@ import pyarrow.parquet as pq
 from jobs.spec import JobSpec
 from pipeline.codecs import READABLE
 from pipeline.errors import SpecError, StoreError
-from pipeline.storage import Entry, Store, is_local, join
+from pipeline.storage import Entry, Store, join
 
 _SOURCE = "source_uri"
 _BATCH = 16_384
 
-Named = tuple[Entry, str | None]
+# An entry, and its row where a manifest names it.
+Named = tuple[Entry, Mapping[str, Any] | None]
+_DESCRIPTIONS = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
 
 
 def entries(spec: JobSpec, ignored: Counter[str]) -> Iterator[Named]:
-    """Every photograph of the source with its description, JSON or None. Gives the same answer each time it is asked.
+    """Every photograph of the source. Gives the same answer each time it is asked.
 
     ignored: counts what is left out, by suffix. Raises SpecError for a manifest that cannot be used, StoreError for a
     source that cannot be read.
@@ -54,18 +56,23 @@ def _folder_entries(store: Store, source: str, ignored: Counter[str]) -> Iterato
 
 
 def _manifest_entries(store: Store, source: str) -> Iterator[Named]:
-    folder = source.rsplit("/", 1)[0]
+    folder = join(source.rsplit("/", 1)[0], "")
     with store.open(source) as file:
         for number, row in enumerate(_READERS[PurePosixPath(source).suffix.lower()](file, source), start=1):
             key = str(row.get(_SOURCE) or "").strip()
             if not key:
                 raise SpecError(f"{source}: row {number} has no {_SOURCE}")
-            uri = key if "://" in key or key.startswith("/") else join(folder, key)
-            if is_local(uri):
-                uri = uri.removeprefix("file://")
-            rest = {k: v for k, v in row.items() if k != _SOURCE and v not in (None, "") and v == v}
-            text = json.dumps(rest, sort_keys=True, ensure_ascii=False, default=str) if rest else None
-            yield Entry(key, uri, None, None), text
+            uri = key.removeprefix("file://") if "://" in key or key.startswith("/") else folder + key
+            yield Entry(key, uri, None, None), row
+
+
+def described(row: Mapping[str, Any] | None) -> str | None:
+    """What a manifest says of a photograph beside its place: JSON, without empty cells."""
+    if row is None:
+        return None
+    rest = {key: value for key, value in row.items() if value is not None and value != "" and value == value}
+    rest.pop(_SOURCE, None)
+    return _DESCRIPTIONS.encode(rest) if rest else None
 
 
 def _read_csv(file: BinaryIO, source: str) -> Iterator[Mapping[str, Any]]:

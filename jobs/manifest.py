@@ -7,7 +7,7 @@ import io
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.listing import Named, entries
+from jobs.listing import Named, described, entries
 from jobs.spec import SCHEMES, JobSpec
 from pipeline.errors import Reason, SpecError, StoreError
 from pipeline.provenance.schema import numbered
@@ -103,11 +103,11 @@ class Builder:
     def __init__(self, collection: str, first: int = 0) -> None:
         self.collection = collection
         self.number = first
-        self._columns: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
+        self._rows: list[tuple[Any, ...]] = []
 
     def add(self, named: Named, occurrence: int = 0, mark: str = "", supersedes: str | None = None) -> pa.Table | None:
         """Take in one photograph; a table whenever there are enough. occurrence: how often its place was named before."""
-        entry, description = named
+        entry, cells = named
         reason, detail = _fault(entry, occurrence)
         row = (
             self.number,
@@ -117,20 +117,19 @@ class Builder:
             entry.etag,
             entry.modified,
             supersedes,
-            description,
+            described(cells),
             reason,
             detail,
         )
-        for column, value in zip(self._columns.values(), row, strict=True):
-            column.append(value)
+        self._rows.append(row)
         self.number += 1
-        return self.rest() if len(self._columns["item_no"]) >= PART_ROWS else None
+        return self.rest() if len(self._rows) >= PART_ROWS else None
 
     def rest(self) -> pa.Table:
         """What was gathered since the last table."""
-        arrays = [pa.array(self._columns[column.name], column.type) for column in MANIFEST]
-        for column in self._columns.values():
-            column.clear()
+        columns: Iterable[Sequence[Any]] = zip(*self._rows, strict=True) if self._rows else [()] * len(MANIFEST)
+        arrays = [pa.array(values, column.type) for values, column in zip(columns, MANIFEST, strict=True)]
+        self._rows.clear()
         return pa.Table.from_arrays(arrays, schema=MANIFEST)
 
 

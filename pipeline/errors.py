@@ -65,6 +65,14 @@ _FAILURES = frozenset(
 RETRYABLE = _FAILURES | {Reason.SOURCE_MISSING, Reason.SOURCE_UNREADABLE}
 
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for what Python, torch, CUDA and OpenCV raise where memory cannot be had."""
+    return isinstance(error, MemoryError) or any(mark in str(error) for mark in _OUT_OF_MEMORY)
+
+
 class AlbumenError(Exception):
     """Every error that Albumen raises on purpose."""
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from pipeline.errors import AlbumenError, ItemError, Reason, Status
+from pipeline.errors import AlbumenError, ItemError, Reason, Status, is_out_of_memory
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Photograph, pixel_digest
 from pipeline.record import Event, Record
@@ -36,7 +36,6 @@ FAULTS = (
     struct.error,
     zlib.error,
 )
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Insufficient memory")
 
 
 class WorkerBrokenError(AlbumenError):
@@ -148,7 +147,7 @@ def verify_transit(record: Record) -> Record:
 
 def as_item_error(error: BaseException, stage: str) -> ItemError:
     text = str(error).strip() or type(error).__name__
-    if isinstance(error, MemoryError) or any(mark in text for mark in _OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return ItemError(Reason.OUT_OF_MEMORY, f"{stage}: {text}")
     return ItemError(Reason.STAGE_FAILED, f"{stage}: {type(error).__name__}: {text}")
 

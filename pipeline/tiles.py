@@ -8,13 +8,18 @@ a network misses its surroundings, is thrown away and the rest is cross-faded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import is_out_of_memory
+
 Array = NDArray[np.float32]
 Network = Callable[[Array], Array]
+
+# Smaller tiles would be mostly overlap.
+_SMALLEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,14 @@ class Tiling:
     tile: int = 192
     halo: int = 16
     batch: int = 4
+
+    def smaller(self) -> Tiling | None:
+        """The next one to try where memory is short: half the batch, then half the tile; None where neither can be halved."""
+        if self.batch > 1:
+            return replace(self, batch=self.batch // 2)
+        if self.tile // 2 < max(_SMALLEST, 4 * self.halo):
+            return None
+        return replace(self, tile=self.tile // 2)
 
     def __post_init__(self) -> None:
         if self.halo < 0 or self.batch < 1 or self.tile <= 2 * self.halo:
@@ -67,6 +80,20 @@ def _fade(overlap: int) -> Array:
     middle = overlap - 2 * quarter
     line = (np.arange(middle, dtype=np.float32) + np.float32(0.5)) / np.float32(middle)
     return np.concatenate([np.zeros(quarter, np.float32), line, np.ones(quarter, np.float32)])
+
+
+def run_in_memory(network: Network, image: Array, scale: int, tiling: Tiling) -> tuple[Array, Tiling]:
+    """`run_tiled` with the first tiling that memory allows, and that tiling. What was computed with a larger one is thrown
+    away, so that no photograph is made of two. Raises the network's own error where the smallest fails as well."""
+    while True:
+        try:
+            return run_tiled(network, image, scale, tiling), tiling
+        except (MemoryError, RuntimeError) as error:
+            # torch.OutOfMemoryError is a RuntimeError, and on CPUs torch raises a plain one.
+            smaller = tiling.smaller()
+            if smaller is None or not is_out_of_memory(error):
+                raise
+            tiling = smaller
 
 
 def run_tiled(network: Network, image: Array, scale: int, tiling: Tiling) -> Array:

@@ -12,6 +12,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from tests.faults import Faults
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -44,6 +46,21 @@ def s3() -> Iterator[str]:
             patch.setenv(name, value)
         yield address
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def _fault_proxy(s3: str) -> Iterator[Faults]:
+    proxy = Faults(s3).start()
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def faulty_s3(_fault_proxy: Faults) -> Iterator[Faults]:
+    """The service of `s3` behind a proxy that misbehaves when told to; its `address` is the endpoint to use."""
+    _fault_proxy.reset()
+    yield _fault_proxy
+    _fault_proxy.reset()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RETRYABLE, StoreError
 from pipeline.provenance.schema import PROVENANCE, numbered, parts_folder, seals_folder, terms_folder
-from pipeline.storage import Store, join, os_errors
+from pipeline.storage import Store, join
 
 _READERS = 16
 # A compaction takes loose commits away behind its seal; whoever read the seal before looks again.
@@ -92,7 +92,7 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
         try:
             # One request for a small object; a part is large, and often only a column of it is wanted.
             reader = io.BytesIO(store.read(uri)) if columns is None or "/terms/" in uri else store.open(uri)
-            with reader as file, os_errors():
+            with reader as file:
                 found = pq.read_table(file, columns=None if columns is None else list(columns))
             # A column that an older version did not know is null.
             arrays = [

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.verify import verify
+from pipeline.provenance import live
+from pipeline.storage import Store
 
 pytestmark = pytest.mark.cluster
 
@@ -36,9 +37,15 @@ def start(job: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def state(run: Path) -> dict[str, tuple[int, str]]:
-    """Modification time and digest of everything committed so far."""
-    files = [*run.glob("provenance/*.parquet"), *run.glob("images/*/*.png")]
+    """Modification time and digest of every delivered image and of every commit."""
+    files = [*run.glob("provenance/terms/*/*.parquet"), *run.glob("images/*/*.png")]
     return {p.name: (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+
+
+def committed(run: Path) -> dict[str, str]:
+    """Sources that have a row, and the names of their outputs."""
+    rows = live(Store(), str(run), ["source_uri", "output_uri"]).to_pylist()
+    return {row["source_uri"]: Path(row["output_uri"]).name for row in rows}
 
 
 def test_a_killed_run_goes_on_and_does_nothing_twice(tmp_path: Path, photo: Callable[[int], bytes]) -> None:
@@ -62,42 +69,38 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(tmp_path: Path, photo: Call
     )
     driver = start(job)
     deadline = time.monotonic() + 240
-    while len(list(run.glob("provenance/*.parquet"))) < 2:
+    while len(list(run.glob("provenance/terms/*/*.parquet"))) < 2:
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < deadline, "the run committed nothing in four minutes"
         time.sleep(0.05)
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
     _wait_for_orphans(run)
-    committed = state(run)
-    commits = len(list(run.glob("provenance/*.parquet")))
-    assert 2 <= commits < PHOTOGRAPHS
+    before, done = state(run), committed(run)
+    assert 2 <= len(done) < PHOTOGRAPHS
+    kept = {name: Path(name).read_bytes() for name in done}
+    for name in done:
+        # Whoever read what is finished would now fail.
+        Path(name).unlink()
 
     again = start(job, "--json")
     output, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     summary: dict[str, Any] = json.loads(output)
-    assert (summary["restored"], summary["worked_on"]) == (PHOTOGRAPHS, PHOTOGRAPHS - commits)
+    assert (summary["restored"], summary["worked_on"]) == (PHOTOGRAPHS, PHOTOGRAPHS - len(done))
     after = state(run)
-    by_commit = {p.name for p in run.glob("provenance/*.parquet")}
-    assert {name: after[name] for name in committed if name in by_commit} == {
-        name: seen for name, seen in committed.items() if name in by_commit
-    }
-    rows = [row for p in run.glob("provenance/*.parquet") for row in pq.read_table(p).to_pylist()]
-    assert sorted(row["item_no"] for row in rows) == list(range(PHOTOGRAPHS))
-    delivered = {Path(row["output_uri"]).name: row["output_sha256"] for row in rows}
-    assert {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in run.glob("images/*/*")} == delivered
     # What was committed before the kill was not delivered again: neither its bytes nor its time has changed.
-    early = {Path(row["output_uri"]).name for row in rows if _commit_of(row, run) in committed}
-    assert len(early) == commits
-    assert all(after[name] == committed[name] for name in early)
+    assert {name: after[name] for name in done.values()} == {name: before[name] for name in done.values()}
+    for name, data in kept.items():
+        Path(name).write_bytes(data)
+    rows = live(Store(), str(run)).to_pylist()
+    assert [row["item_no"] for row in rows] == list(range(PHOTOGRAPHS))
+    assert len({row["term"] for row in rows}) == 2
+    delivered = {Path(row["output_uri"]).name: row["output_sha256"] for row in rows}
+    assert {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in run.glob("images/*/*.png")} == delivered
+    # At its end the run is compacted: no loose commit is left.
+    assert list(run.glob("provenance/terms/*/*.parquet")) == []
     assert verify(str(run), sources=True).faults == ()
-
-
-def _commit_of(row: dict[str, Any], run: Path) -> str:
-    name = hashlib.sha256(row["item_id"].encode()).hexdigest()[:32] + ".parquet"
-    assert (run / "provenance" / name).exists()
-    return name
 
 
 def _wait_for_orphans(run: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.tiles import Array, Tiling, ramps, run_tiled, spans
+from pipeline.tiles import Array, Tiling, ramps, run_in_memory, run_tiled, spans
 
 sizes = st.tuples(st.integers(1, 700), st.integers(8, 200), st.integers(0, 60)).filter(lambda s: s[1] > 2 * s[2])
 
@@ -138,3 +138,53 @@ def test_all_tiles_have_one_shape_and_full_batches() -> None:
 def test_a_tiling_that_cannot_work_is_refused(tile: int, halo: int, batch: int) -> None:
     with pytest.raises(ValueError, match="tile of 32"):
         Tiling(tile, halo, batch)
+
+
+class Cramped:
+    """A network with memory for `most` samples at a time, and a count of its calls."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        self.most, self.error = most, error
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, tiles: Array) -> Array:
+        self.seen.append(tiles.shape)
+        if tiles.size > self.most:
+            raise self.error
+        return doubled(tiles)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate"), RuntimeError("can't allocate memory")],
+)
+def test_short_memory_halves_the_batch_and_then_the_tile_and_changes_no_pixel(error: Exception) -> None:
+    picture = image(300, 420)
+    network = Cramped(3 * 70 * 70, error)
+    result, used = run_in_memory(network, picture, 2, Tiling(tile=256, halo=8, batch=4))
+    assert (used.tile, used.batch) == (64, 1)
+    assert [shape[0] for shape in network.seen[:3]] == [4, 2, 1]
+    # Cross-fading of equal values may round; nothing else may differ.
+    assert np.abs(result - run_tiled(doubled, picture, 2, Tiling(tile=512))).max() < 1e-6
+
+
+def test_enough_memory_changes_nothing() -> None:
+    picture, tiling = image(100, 300), Tiling(tile=96, halo=8, batch=3)
+    result, used = run_in_memory(doubled, picture, 2, tiling)
+    assert used == tiling
+    assert np.array_equal(result, run_tiled(doubled, picture, 2, tiling))
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), RuntimeError("out of memory")])
+def test_where_the_smallest_tile_does_not_fit_the_error_stays(error: Exception) -> None:
+    network = Cramped(10, error)
+    with pytest.raises(type(error)):
+        run_in_memory(network, image(300, 300), 2, Tiling(tile=256, halo=16, batch=2))
+    assert network.seen[-1][2] == 64
+
+
+def test_other_errors_are_not_tried_again() -> None:
+    network = Cramped(10, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_in_memory(network, image(300, 300), 2, Tiling(tile=256, halo=16, batch=4))
+    assert len(network.seen) == 1

@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_read_is_listed_with_its_fault(store: Store, pub
     (public_folder / "z.tif").write_bytes(b"x")
     with as_nobody():
         found = list(store.list(str(public_folder)))
-    assert [entry.key for entry in found] == ["a.tif", "locked", "z.tif"]
+    assert [entry.key for entry in found] == ["a.tif", "locked/", "z.tif"]
     assert found[1].fault is not None
     assert "Permission denied" in found[1].fault
     assert (found[0].fault, found[2].fault) == (None, None)
