@@ -112,12 +112,19 @@ class Audit:
 
     def play(self, name: str, deck: Deck) -> Round:
         """A run from its plan to its audit."""
-        started = time.monotonic()
         ground = self.ground(name)
         ground.put(self.scene.first, _FIRST)
         player = Player(
             self.job(name, ground), ground, self.cluster, deck, self.rng, self.log, self.options.lease_seconds
         )
+        try:
+            return self._play(player, ground)
+        finally:
+            player.close()
+            ground.close()
+
+    def _play(self, player: Player, ground: Ground) -> Round:
+        started = time.monotonic()
         player.plan()
         player.work(self._finish(player))
         quarantined = self._retry(player)
@@ -138,7 +145,6 @@ class Audit:
         self._check(ground, originals, player)
         if last.unexplained:
             player.seen.wrong.append(f"{len(last.unexplained)} photographs were worked on again without a kill")
-        ground.close()
         return Round(
             kills=dict(player.counted()),
             photographs=found.photographs,

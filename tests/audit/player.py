@@ -18,7 +18,7 @@ from tests.audit.places import place
 from tests.audit.reader import Notes, View, read_view
 
 # No step takes so long, not on a machine that others use too.
-PATIENCE = 240.0
+PATIENCE = 300.0
 _POLL = 0.004
 # Drivers that may end by themselves with an error in a round, as long as the next one goes on.
 _GIVE_UPS = 25
@@ -63,14 +63,19 @@ class Player:
         self.place = place(ground.run)
         self.kills: list[Kill] = []
         self.seen = Tallied()
-        self._commands = 0
+        self.commands: list[Command] = []
 
     def counted(self) -> Counter[str]:
         return Counter(one.kind for one in self.kills if one.kind != STOPPED)
 
     def start(self, *words: str) -> Command:
-        self._commands += 1
-        return Command(self.job.parent / "said", f"{self._commands:03d}-{words[0]}", *words)
+        self.commands.append(Command(self.job.parent / "said", f"{len(self.commands) + 1:03d}-{words[0]}", *words))
+        return self.commands[-1]
+
+    def close(self) -> None:
+        """Nothing that was started outlives the round."""
+        for command in self.commands:
+            command.kill()
 
     def run(self, *options: str) -> Command:
         return self.start("run", str(self.job), "--json", *options)
@@ -116,7 +121,7 @@ class Player:
         if end == "opening":
             moment = self._await_name(driver, "lease/")
             return self.hit_command(end, driver, moment, within=0.6)
-        for _ in range(self.rng.randint(2, 8)):
+        for _ in range(self.rng.randint(3, 14)):
             kind = self.deck.draw(IN_SESSION)
             if kind is None:
                 break
