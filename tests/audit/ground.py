@@ -16,6 +16,7 @@ from tests.audit.places import place, read_uri
 class Ground(Protocol):
     source: str
     run: str
+    endpoint: str | None
 
     def put(self, files: dict[str, bytes], time: int) -> None:
         """Add originals, or put others in their place, at that time (seconds since 1970)."""
@@ -35,6 +36,7 @@ class Ground(Protocol):
 class Folders:
     def __init__(self, base: Path) -> None:
         self.source, self.run = str(base / "scans"), str(base / "run")
+        self.endpoint: str | None = None
         (base / "scans").mkdir(parents=True)
         self._opens = Opens(base / "scans")
 
@@ -52,18 +54,21 @@ class Folders:
 
 
 class Buckets:
-    """log: of tests.audit.bucket, which lists every object that was read whole."""
+    """log: of tests.audit.bucket, which lists every object that was read. endpoint: of that service itself, not of one in
+    front of it that fails. again_within: seconds in which a second read of an object is the first one, asked for again."""
 
-    def __init__(self, prefix: str, log: Path) -> None:
+    def __init__(self, prefix: str, log: Path, endpoint: str, again_within: float = 0.0) -> None:
         self.source, self.run = f"{prefix}/scans", f"{prefix}/run"
+        self.endpoint: str | None = endpoint
         self._log, self._read = log, log.stat().st_size
+        self._again_within = again_within
         self._seen: list[Open] = []
+        self._last: dict[str, float] = {}
 
     def put(self, files: dict[str, bytes], time: int) -> None:
         import boto3
-        from botocore.config import Config
 
-        client = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 10}))
+        client = boto3.client("s3", endpoint_url=self.endpoint)
         bucket, _, prefix = self.source.removeprefix("s3://").partition("/")
         for name, data in files.items():
             client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=data)
@@ -77,8 +82,12 @@ class Buckets:
         start = "/" + self.source.removeprefix("s3://") + "/"
         for line in whole.decode().splitlines():
             at, _, path = line.partition(" ")
-            if path.startswith(start):
-                self._seen.append(Open(path.removeprefix(start), float(at)))
+            name = path.removeprefix(start)
+            if name == path:
+                continue
+            last, self._last[name] = self._last.get(name), float(at)
+            if last is None or float(at) - last >= self._again_within:
+                self._seen.append(Open(name, float(at)))
         return self._seen
 
     @contextmanager
@@ -94,5 +103,7 @@ class Buckets:
 def digests(ground: Ground) -> dict[str, str]:
     """SHA-256 of every original as it is now, by name."""
     with ground.muted():
-        names = [name for name in place(ground.source).list() if not name.startswith(".")]
-        return {name: hashlib.sha256(read_uri(f"{ground.source}/{name}")).hexdigest() for name in names}
+        names = [name for name in place(ground.source, ground.endpoint).list() if not name.startswith(".")]
+        return {
+            name: hashlib.sha256(read_uri(f"{ground.source}/{name}", ground.endpoint)).hexdigest() for name in names
+        }

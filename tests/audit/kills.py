@@ -90,7 +90,10 @@ class Scene:
 
 
 class Audit:
-    def __init__(self, options: Options, cluster: Machine, log: Log) -> None:
+    """endpoint: of the S3 service itself, where it is one."""
+
+    def __init__(self, options: Options, cluster: Machine, log: Log, endpoint: str | None) -> None:
+        self.endpoint = endpoint
         self.options = options
         self.cluster = cluster
         self.log = log
@@ -100,7 +103,8 @@ class Audit:
 
     def ground(self, name: str) -> Ground:
         if self.options.s3:
-            return Buckets(f"s3://{_BUCKET}/{name}", self.options.work / "bucket.log")
+            again = 10.0 if self.options.faults else 0.0
+            return Buckets(f"s3://{_BUCKET}/{name}", self.options.work / "bucket.log", str(self.endpoint), again)
         return Folders(self.options.work / name)
 
     def job(self, name: str, ground: Ground) -> Path:
@@ -190,12 +194,12 @@ class Audit:
     def _examine(self, player: Player) -> tuple[int, Findings]:
         """Orphans before `gc`, and the audit after it."""
         run = player.ground.run
-        left = len(audit(run, sources=False).orphans)
+        left = len(audit(run, sources=False, endpoint=self.endpoint).orphans)
         for words in (("gc", run, "--delete", "--json"), ("verify", run, "--sources", "--json")):
             command: Command = player.start(*words)
             if command.wait(PATIENCE) != 0:
                 player.seen.wrong.append(f"{words[0]} ended with {command.code}: {(command.err or command.out)[-500:]}")
-        found = audit(run, reference=self.reference)
+        found = audit(run, reference=self.reference, endpoint=self.endpoint)
         self.log.write("audit", run=run, faults=len(found.faults), orphans_before=left, orphans=len(found.orphans))
         for fault in (*found.faults, *found.orphans)[:50]:
             self.log.write("fault", kind=fault.kind, place=fault.place, message=fault.message)
@@ -221,40 +225,47 @@ class Audit:
 
 
 @contextmanager
-def bucket_service(options: Options) -> Iterator[None]:
+def bucket_service(options: Options) -> Iterator[str]:
+    """The address of an S3 service. The usual AWS variables name it, or one in front of it that fails."""
     import boto3
     from botocore.config import Config
 
-    port, log = free_port(), options.work / "bucket.log"
+    direct, log = free_port(), options.work / "bucket.log"
     log.touch()
-    words = ["--port", str(port), "--log", str(log), "--faults", str(options.faults), "--seed", str(options.seed)]
-    with (options.work / "bucket.err").open("wb") as said:
-        service = subprocess.Popen([sys.executable, "-m", "tests.audit.bucket", *words], stdout=said, stderr=said)
+    started = [_service(options.work, "tests.audit.bucket", "--port", str(direct), "--log", str(log))]
+    endpoint = named = f"http://127.0.0.1:{direct}"
+    if options.faults:
+        port = free_port()
+        named = f"http://127.0.0.1:{port}"
+        words = ("--port", str(port), "--rate", str(options.faults), "--seed", str(options.seed))
+        faults = ("--upstream", endpoint, "--log", str(options.work / "faults.jsonl"))
+        started.append(_service(options.work, "tests.faults", *words, *faults))
     os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": named,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     try:
         patient = Config(retries={"mode": "standard", "max_attempts": 10}, connect_timeout=5)
-        for _ in range(20):
-            try:
-                boto3.client("s3", config=patient).create_bucket(Bucket=_BUCKET)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield
+        boto3.client("s3", endpoint_url=endpoint, config=patient).create_bucket(Bucket=_BUCKET)
+        yield endpoint
     finally:
-        service.terminate()
-        service.wait(30)
+        for service in started:
+            service.terminate()
+            service.wait(30)
+
+
+def _service(folder: Path, module: str, *words: str) -> subprocess.Popen[bytes]:
+    with (folder / f"{module}.err").open("wb") as said:
+        return subprocess.Popen([sys.executable, "-m", module, *words], stdout=said, stderr=said)
 
 
 def parse() -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.audit.kills", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--work", type=Path, required=True, help="a new folder")
+    parser.add_argument("--work", type=lambda text: Path(text).resolve(), required=True, help="a new folder")
     parser.add_argument("--photographs", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=100, help="at most so many, even where kills are left")
     parser.add_argument("--short", action="store_true", help="one round without `update`")
@@ -266,7 +277,7 @@ def parse() -> Options:
 
 def main() -> int:
     options = parse()
-    work = options.work.resolve()
+    work = options.work
     work.mkdir(parents=True)
     # Sockets need a short path.
     rays = Path("/tmp") / f"audit-{os.getpid()}"
@@ -274,8 +285,8 @@ def main() -> int:
     os.environ.pop("RAY_ADDRESS", None)
     log = Log(work / "log.jsonl")
     try:
-        with bucket_service(options) if options.s3 else nullcontext(), machine(rays) as cluster:
-            results = Audit(options, cluster, log).all()
+        with bucket_service(options) if options.s3 else nullcontext() as endpoint, machine(rays) as cluster:
+            results = Audit(options, cluster, log, endpoint).all()
     except AbandonedError as error:
         log.write("abandoned", why=str(error))
         return 1

@@ -60,7 +60,7 @@ class Player:
         self.rng = rng
         self.log = log
         self.lease_seconds = lease_seconds
-        self.place = place(ground.run)
+        self.place = place(ground.run, ground.endpoint)
         self.kills: list[Kill] = []
         self.seen = Tallied()
         self.commands: list[Command] = []
