@@ -20,8 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tests.audit import endings
 from tests.audit.auditor import Findings, audit
 from tests.audit.collection import make_photographs
 from tests.audit.commands import Command
@@ -100,6 +102,7 @@ class Audit:
         self.rng = random.Random(options.seed)
         self.scene = Scene.make(options.photographs, options.seed)
         self.reference: str | None = None
+        self.turns = 0
 
     def ground(self, name: str) -> Ground:
         if self.options.s3:
@@ -130,7 +133,7 @@ class Audit:
     def _play(self, player: Player, ground: Ground) -> Round:
         started = time.monotonic()
         player.plan()
-        player.work(self._finish(player))
+        player.work(self._end(player))
         quarantined = self._retry(player)
         half, originals = len(ground.opens()), dict(self.scene.first)
         if not self.options.short:
@@ -139,7 +142,7 @@ class Audit:
             ground.put(self.scene.more, _FIRST)
             ground.put(self.scene.changed, _LATER)
             player.grow()
-            player.work(self._finish(player))
+            player.work(self._end(player))
             quarantined += self._retry(player)
         # A changed original is read again, and rightly: each half of the round is counted for itself.
         opens, kills = ground.opens(), player.kills
@@ -171,12 +174,12 @@ class Audit:
         if digests(ground) != {name: hashlib.sha256(data).hexdigest() for name, data in originals.items()}:
             player.seen.wrong.append("the originals are not what they were")
 
-    def _finish(self, player: Player) -> Callable[[], int | None]:
+    def _end(self, player: Player) -> Callable[[], int | None]:
+        """The reference ends plainly; the rounds take turns."""
         if self.reference is None:
-            return player.finish_plainly
-        if player.seen.refusals <= player.seen.woken:
-            return player.finish_with_a_second_driver
-        return player.finish_over_a_stopped_driver
+            return partial(endings.plain, player)
+        self.turns += 1
+        return partial(endings.ENDINGS[(self.turns - 1) % len(endings.ENDINGS)], player)
 
     def _retry(self, player: Player) -> int:
         """What repeated kills have quarantined is tried again, until nothing of it is left. Gives how much it was."""

@@ -103,6 +103,17 @@ class Machine:
         """All at once, as when the power goes."""
         return kill(_family(self._raylet(node)))
 
+    @contextmanager
+    def stopped(self, node: Any) -> Iterator[tuple[int, ...]]:
+        """A node that nobody hears of while the body runs, as behind a broken cable. Its workers wake before its raylet,
+        which would have them end."""
+        family = _family(self._raylet(node))
+        pids = kill(family, signal.SIGSTOP)
+        try:
+            yield pids
+        finally:
+            kill(reversed(family), signal.SIGCONT)
+
     def replace(self, node: Any) -> None:
         """Clears a dead node away and adds a new one."""
         self._cluster.remove_node(node, allow_graceful=False)

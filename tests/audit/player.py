@@ -22,7 +22,8 @@ PATIENCE = 300.0
 _POLL = 0.004
 # Drivers that may end by themselves with an error in a round, as long as the next one goes on.
 _GIVE_UPS = 25
-_DONE = (0, 3)
+# Exit codes of a run that came to its end.
+DONE = (0, 3)
 
 
 class AbandonedError(Exception):
@@ -104,9 +105,9 @@ class Player:
         """Sessions of drivers until one of them comes to the end of all that is planned. finish: the last session."""
         while self.deck and self._left() > 12:
             self.collect()
-            if self._session() in _DONE:
+            if self._session() in DONE:
                 return
-        while finish() not in _DONE:
+        while finish() not in DONE:
             self._check_patience()
 
     def _left(self) -> int:
@@ -125,13 +126,13 @@ class Player:
             kind = self.deck.draw(IN_SESSION)
             if kind is None:
                 break
-            if not self._await_work(driver, self.rng.randint(0, 6)):
+            if not self.wait_for_work(driver, self.rng.randint(0, 6)):
                 self.deck.put_back(kind)
                 break
             self._hit_below(kind)
         if end == "compacting" and driver.code is None:
             return self.hit_command(end, driver, self._await_part(driver), within=0.03)
-        if end == "working" and self._await_work(driver, self.rng.randint(2, 12)):
+        if end == "working" and self.wait_for_work(driver, self.rng.randint(2, 12)):
             return self.hit_command(end, driver, "photographs taken up", within=0.2)
         if end is not None:
             self.deck.put_back(end)
@@ -141,8 +142,8 @@ class Player:
         """Lets a driver come to its end."""
         code = driver.wait(PATIENCE)
         if code is None:
-            self._stall(driver)
-        elif code not in _DONE:
+            self.stall(driver)
+        elif code not in DONE:
             self.seen.gave_up += 1
             self.log.write("gave-up", code=code, said=driver.err[-2000:])
             if "Traceback" in driver.err:
@@ -152,7 +153,7 @@ class Player:
             self.log.write("finished", code=code, committed=self.committed())
         return code
 
-    def _stall(self, driver: Command) -> None:
+    def stall(self, driver: Command) -> None:
         self.seen.stalled += 1
         self.log.write("stalled", pid=driver.pid, said=driver.err[-2000:])
         driver.kill()
@@ -165,10 +166,10 @@ class Player:
         time.sleep(self.rng.uniform(0, 0.25))
         if kind in ("worker", "tally"):
             there = self.machine.workers("StageActor" if kind == "worker" else "Tally")
-            self._note(kind, kill([self.rng.choice(there)]) if there else (), "photographs taken up")
+            self.note(kind, kill([self.rng.choice(there)]) if there else (), "photographs taken up")
             return
         node = self.machine.busiest()
-        self._note(kind, (self.machine.kill_raylet if kind == "raylet" else self.machine.kill_node)(node), "work")
+        self.note(kind, (self.machine.kill_raylet if kind == "raylet" else self.machine.kill_node)(node), "work")
         time.sleep(self.rng.uniform(0, 2))
         self.machine.replace(node)
 
@@ -176,13 +177,13 @@ class Player:
         """Kills a process a random moment later. Gives its exit code where it was faster."""
         time.sleep(self.rng.uniform(0, within))
         if command.kill():
-            self._note(kind, (command.pid,), moment)
+            self.note(kind, (command.pid,), moment)
             return None
         self.deck.put_back(kind)
         self.log.write("too-late", kind=kind, code=command.code)
         return self.see_out(command) if command.words[0] == "run" else command.code
 
-    def _note(self, kind: str, pids: tuple[int, ...], moment: str) -> None:
+    def note(self, kind: str, pids: tuple[int, ...], moment: str) -> None:
         if not pids:
             self.deck.put_back(kind)
             return
@@ -191,21 +192,21 @@ class Player:
             "kill", kind=kind, pids=pids, moment=moment, opened=len(self.ground.opens()), left=len(self.deck)
         )
 
-    def _await(self, command: Command, ready: Callable[[], bool], poll: float = _POLL) -> bool:
+    def wait_for(self, command: Command, ready: Callable[[], bool], poll: float = _POLL) -> bool:
         """True as soon as it is ready, False where the command ended before, or never got there."""
         deadline = time.monotonic() + PATIENCE
         while not ready():
             if command.code is not None:
                 return False
             if time.monotonic() > deadline:
-                self._stall(command)
+                self.stall(command)
                 return False
             time.sleep(poll)
         return True
 
-    def _await_work(self, driver: Command, more: int) -> bool:
+    def wait_for_work(self, driver: Command, more: int) -> bool:
         before = len(self.ground.opens())
-        return self._await(driver, lambda: len(self.ground.opens()) > before + more, poll=0.02)
+        return self.wait_for(driver, lambda: len(self.ground.opens()) > before + more, poll=0.02)
 
     def _await_name(self, command: Command, moment: str) -> str:
         """Until a new object appears whose key begins so; `start` is some time on the way there."""
@@ -213,13 +214,13 @@ class Player:
             time.sleep(self.rng.uniform(0, 8))
             return moment
         before = self.place.list(moment).keys()
-        self._await(command, lambda: bool(self.place.list(moment).keys() - before))
+        self.wait_for(command, lambda: bool(self.place.list(moment).keys() - before))
         return moment
 
     def _await_part(self, driver: Command) -> str:
-        if self._await_work(driver, 1):
+        if self.wait_for_work(driver, 1):
             before = self.place.list("provenance/parts/").keys()
-            self._await(driver, lambda: bool(self.place.list("provenance/parts/").keys() - before))
+            self.wait_for(driver, lambda: bool(self.place.list("provenance/parts/").keys() - before))
         return "provenance/parts/"
 
     def collect(self) -> None:
@@ -248,56 +249,3 @@ class Player:
             if code != -9:
                 self.seen.wrong.append(f"update ended with {code}: {command.err.strip()[-300:]}")
         raise AbandonedError("no update got through")
-
-    def finish_plainly(self) -> int | None:
-        return self.see_out(self.run())
-
-    def finish_with_a_second_driver(self) -> int | None:
-        """Two drivers at once: one is refused and says by whom, the other one finishes."""
-        both = [self.run(), self.run()]
-        if not self._await(both[0], lambda: any(one.code not in (None, *_DONE) for one in both), poll=0.05):
-            refused = [one for one in both if one.code not in (None, *_DONE)]
-            if not refused:
-                self.seen.wrong.append("of two drivers at once neither was refused")
-        over = [one for one in both if one.code not in (None, *_DONE)]
-        going = [one for one in both if one not in over]
-        for one in over:
-            self.seen.refusals += 1
-            self.log.write("refused", code=one.code, said=one.err[-500:])
-            holder = next((other for other in both if other is not one), one)
-            if one.code != 1 or f"process {holder.pid}" not in one.err or "Traceback" in one.err:
-                self.seen.wrong.append(f"a second driver was refused without saying by whom: {one.err[-300:]}")
-        if len(over) > 1:
-            self.seen.wrong.append("of two drivers at once both were refused")
-            return None
-        codes = [self.see_out(one) for one in going]
-        return codes[0]
-
-    def finish_over_a_stopped_driver(self) -> int | None:
-        """A driver is stopped at work, a second one takes over and finishes; then the first one wakes."""
-        stopped = self.run()
-        if not self._await_work(stopped, self.rng.randint(0, 4)):
-            return self.see_out(stopped)
-        stopped.stop()
-        self.kills.append(Kill(STOPPED, time.monotonic(), "photographs taken up", (stopped.pid,)))
-        self.log.write("stopped", pid=stopped.pid)
-        try:
-            time.sleep(self.lease_seconds + 1)
-            code = self.finish_plainly()
-            before = self.view().live
-        finally:
-            stopped.go_on()
-        self.log.write("woken", pid=stopped.pid)
-        if stopped.wait(PATIENCE) is None:
-            self._stall(stopped)
-            self.seen.wrong.append("a driver that woke without its lease never ended")
-            return code
-        self.seen.woken += 1
-        self.log.write("woke", code=stopped.code, said=stopped.err[-500:])
-        if code in _DONE and (stopped.code != 1 or "taken over" not in stopped.err or "Traceback" in stopped.err):
-            self.seen.wrong.append(
-                f"a driver that woke without its lease ended with {stopped.code}: {stopped.err[-300:]}"
-            )
-        if code in _DONE and self.view().live != before:
-            self.seen.wrong.append("a driver that woke without its lease changed what counts")
-        return code
