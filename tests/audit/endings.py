@@ -44,7 +44,8 @@ def stopped_driver(player: Player) -> int | None:
     player.note(STOPPED, (asleep.pid,), "photographs taken up")
     try:
         time.sleep(player.lease_seconds + 1)
-        code = plain(player)
+        with player.machine.widened():
+            code = plain(player)
         before = player.view().live
     finally:
         asleep.go_on()

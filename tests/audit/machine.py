@@ -14,8 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 _STORE_BYTES = 90 << 20
-# Two for the driver's pool and two for a driver that comes while another one is stopped.
-_NODE_CPUS = 2
+# One actor a node: starting processes is what takes the time on a small machine.
+_NODE_CPUS = 1
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -74,8 +74,22 @@ class Machine:
     def address(self) -> str:
         return str(self._cluster.address)
 
-    def _add(self) -> None:
-        self._nodes.append(self._cluster.add_node(num_cpus=_NODE_CPUS, object_store_memory=_STORE_BYTES))
+    def _add(self, cpus: int = _NODE_CPUS) -> Any:
+        self._nodes.append(self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES))
+        return self._nodes[-1]
+
+    @contextmanager
+    def widened(self) -> Iterator[None]:
+        """Room for a second driver while the actors of another one hold what there is."""
+        more = self._add(2)
+        try:
+            yield
+        finally:
+            self._remove(more)
+
+    def _remove(self, node: Any) -> None:
+        self._cluster.remove_node(node, allow_graceful=False)
+        self._nodes.remove(node)
 
     def workers(self, title: str) -> list[int]:
         """Process ids of workers on the simulated nodes whose title has that word, `StageActor` or `Tally`."""
@@ -116,8 +130,7 @@ class Machine:
 
     def replace(self, node: Any) -> None:
         """Clears a dead node away and adds a new one."""
-        self._cluster.remove_node(node, allow_graceful=False)
-        self._nodes.remove(node)
+        self._remove(node)
         self._add()
 
     @staticmethod
