@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.codecs import FileFormat, PagePolicy
+from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ModelError, SpecError, StoreError
 from pipeline.models.adapters import OPENABLE
 from pipeline.models.catalogue import CARDS, ModelCard
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
-from pipeline.stages.deliver import DeliverParameters
+from pipeline.stages.deliver import DeliverParameters, Depth, depth_fault
 from pipeline.stages.ingest import IngestParameters
 from pipeline.storage import Store, StoreOptions, canonical, contains, is_local
 
@@ -32,27 +35,47 @@ class _Section(BaseModel):
 
 class Collection(_Section):
     """name: goes into every item id. source: folder, s3:// prefix, or manifest file with a source_uri column.
-    endpoint: S3 service other than the one AWS_ENDPOINT_URL names. Limits above which a photograph is refused."""
+    roots: folders and prefixes below which every original has to lie; none stands for the source folder, or the folder that
+    the manifest lies in. endpoint: S3 service other than the one AWS_ENDPOINT_URL names. Limits above which a photograph is
+    refused. pages: of a file with several, restore the first, or refuse it."""
 
     name: str = Field(min_length=1)
     source: str = Field(min_length=1)
+    roots: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     endpoint: str | None = None
     max_megapixels: float = Field(default=200.0, gt=0, allow_inf_nan=False)
     max_gigabytes: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    pages: PagePolicy = "first"
 
     @property
     def is_manifest(self) -> bool:
         return self.source.lower().endswith(MANIFEST_SUFFIXES)
 
+    @property
+    def allowed_roots(self) -> tuple[str, ...]:
+        """What `pipeline.confinement` is asked about. Needs an absolute source."""
+        if self.roots:
+            return self.roots
+        return (self.source.rsplit("/", 1)[0] or "/",) if self.is_manifest else (self.source,)
+
 
 class Output(_Section):
-    """uri: the run's own folder or prefix. format: of delivered files. compact_after: commits that are gathered at once."""
+    """uri: the run's own folder or prefix. format: of delivered files. quality: of webp and avif, none for lossless.
+    depth: bits a sample, or as the source has them. compact_after: commits that are gathered at once."""
 
     uri: str = Field(min_length=1)
     endpoint: str | None = None
-    format: Literal["tiff", "png", "jpeg"] = "tiff"
+    format: FileFormat = "tiff"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
     compact_after: int = Field(default=4096, ge=1)
+    quality: int | None = Field(default=None, ge=1, le=100)
+    depth: Depth = "source"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (fault := depth_fault(self.format, self.depth)) is not None:
+            raise ValueError(fault)
+        return self
 
 
 class LocalModel(_Section):
@@ -116,8 +139,17 @@ class JobSpec(_Section):
                 self.recipe.stages,
                 {name: value for name, value in tables.items() if isinstance(value, Mapping)},
                 self.recipe.policy,
-                IngestParameters(megapixels=self.collection.max_megapixels, gigabytes=self.collection.max_gigabytes),
-                DeliverParameters(format=self.output.format, jpeg_quality=self.output.jpeg_quality),
+                IngestParameters(
+                    megapixels=self.collection.max_megapixels,
+                    gigabytes=self.collection.max_gigabytes,
+                    pages=self.collection.pages,
+                ),
+                DeliverParameters(
+                    format=self.output.format,
+                    jpeg_quality=self.output.jpeg_quality,
+                    quality=self.output.quality,
+                    depth=self.output.depth,
+                ),
             )
         except SpecError as error:
             raise SpecError([*odd, *error.faults]) from error
@@ -254,6 +286,13 @@ def _place_faults(spec: JobSpec) -> list[str]:
         for key, uri in (("collection.source", source), ("output.uri", output))
         if not is_local(uri) and uri.split("://")[0] not in SCHEMES
     ]
+    faults += [
+        f"collection.roots: {root}: there is no store of this scheme"
+        for root in spec.collection.roots
+        if not is_local(root) and root.split("://")[0] not in SCHEMES
+    ]
+    if not spec.collection.is_manifest and (fault := _source_outside(spec.collection)) is not None:
+        faults.append(fault)
     if contains(source, output):
         faults.append(f"output.uri: {output} lies inside the source {source}; originals are never written to")
     elif contains(output, source):
@@ -271,6 +310,12 @@ def _place_faults(spec: JobSpec) -> list[str]:
     return faults
 
 
+def _source_outside(collection: Collection) -> str | None:
+    source, roots = collection.source, collection.allowed_roots
+    outside = (target_refusal if is_local(source) else refusal)(source, roots) is not None
+    return f"collection.roots: the source {source} lies below none of them" if outside else None
+
+
 def _absolute(spec: JobSpec, base: Path) -> JobSpec:
     def place(uri: str, key: str = "models") -> str:
         try:
@@ -278,12 +323,24 @@ def _absolute(spec: JobSpec, base: Path) -> JobSpec:
         except (RuntimeError, StoreError) as error:
             raise SpecError(f"{key}: {error}") from error
 
+    def root(uri: str) -> str:
+        # Links stay: a manifest names its originals as its author sees them, and ingest follows links on both sides.
+        if "://" in uri:
+            return uri
+        try:
+            return os.path.abspath(base / Path(uri).expanduser())
+        except RuntimeError as error:
+            raise SpecError(f"collection.roots: {error}") from error
+
     models = spec.models
     local = tuple(model.model_copy(update={"file": place(model.file)}) for model in models.local)
     return spec.model_copy(
         update={
             "collection": spec.collection.model_copy(
-                update={"source": place(spec.collection.source, "collection.source")}
+                update={
+                    "source": place(spec.collection.source, "collection.source"),
+                    "roots": tuple(root(uri) for uri in spec.collection.roots),
+                }
             ),
             "output": spec.output.model_copy(update={"uri": place(spec.output.uri, "output.uri")}),
             "models": models.model_copy(

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     UNSUPPORTED = "unsupported"
     DUPLICATE = "duplicate"
+    OUTSIDE_ROOTS = "outside-roots"
+    DECODER_CRASHED = "decoder-crashed"
     # The source may be sound and the work went wrong: status `failed`.
     STAGE_FAILED = "stage-failed"
     OUT_OF_MEMORY = "out-of-memory"
@@ -43,6 +45,7 @@ class Reason(StrEnum):
     DELIVERY_FAILED = "delivery-failed"
     WORKER_DIED = "worker-died"
     DEADLINE_EXCEEDED = "deadline-exceeded"
+    DECODER_TIMED_OUT = "decoder-timed-out"
 
     @property
     def status(self) -> Status:
@@ -57,6 +60,7 @@ _FAILURES = frozenset(
         Reason.DELIVERY_FAILED,
         Reason.WORKER_DIED,
         Reason.DEADLINE_EXCEEDED,
+        Reason.DECODER_TIMED_OUT,
     }
 )
 

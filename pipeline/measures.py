@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.photograph import Analysis, Photograph, Pixels, Tone, is_neutral, luma
+from pipeline.colour_space import Floats, bands, decode_srgb, space_of
+from pipeline.photograph import LUMA, Analysis, Photograph, Pixels, Tone, as_unit, is_neutral, luma
 
 Plane = NDArray[np.float32]
 
@@ -18,6 +19,9 @@ _LAB_PIXELS = 1 << 20
 _NEUTRAL_CHROMA = 2.5
 # Standard deviation of a* b* around their line over L*, below which all colour lies along one hue.
 _TONED_SPREAD = 3.0
+# Linear sRGB to CIE XYZ (IEC 61966-2-1), divided by the white point D65.
+_XYZ = np.array([[0.412391, 0.357584, 0.180481], [0.212639, 0.715169, 0.072192], [0.019331, 0.119195, 0.950532]])
+_XYZ_TO_WHITE = (_XYZ / _XYZ.sum(axis=1, keepdims=True)).T.astype(np.float32)
 
 
 def noise_sigma(grey: Plane) -> float:
@@ -37,11 +41,46 @@ def sharpness(grey: Plane) -> float:
 
 def lab(pixels: Pixels) -> NDArray[np.float32]:
     """CIE 1976 L*a*b* (D65, sRGB assumed), H x W x 3 float32; L* in 0..100."""
-    unit = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    unit = as_unit(pixels)
     if unit.shape[2] == 1:
         unit = np.repeat(unit, 3, axis=2)
     converted: NDArray[np.float32] = cv2.cvtColor(unit, cv2.COLOR_RGB2LAB)
     return converted
+
+
+def lab_of_srgb(srgb: Floats) -> NDArray[np.float32]:
+    """CIE 1976 L*a*b* (D65) of extended sRGB, H x W x 1|3: also of colours outside the gamut, which OpenCV would cut off."""
+    linear = decode_srgb(np.repeat(srgb, 3, axis=2) if srgb.shape[2] == 1 else srgb)
+    ratio = np.maximum(linear @ _XYZ_TO_WHITE, 0)
+    bent = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio * np.float32((29 / 6) ** 2 / 3) + np.float32(4 / 29))
+    x, y, z = bent[..., 0], bent[..., 1], bent[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=2)
+
+
+def luma_of(photograph: Photograph) -> Plane:
+    """Rec. 601 luma of the photograph in sRGB, H x W float32, 0..1. Needs no float copy of the whole."""
+    space, pixels = space_of(photograph), photograph.pixels
+    result = np.empty(pixels.shape[:2], np.float32)
+    for rows in bands(pixels):
+        band = pixels[rows]
+        if space.as_stored:
+            result[rows] = luma(band)
+        else:
+            srgb = space.to_srgb(band)
+            result[rows] = np.clip(srgb[..., 0] if srgb.shape[2] == 1 else srgb @ LUMA, 0, 1)
+    return result
+
+
+def tone_of_photograph(photograph: Photograph) -> Tone:
+    """As analysed, or measured now where nobody did."""
+    if photograph.analysis is not None:
+        return Tone(photograph.analysis.tone)
+    return tone_of(photograph.pixels, _colours(photograph))
+
+
+def _colours(photograph: Photograph) -> NDArray[np.float32]:
+    space, sample = space_of(photograph), _bounded(photograph.pixels)
+    return lab(sample) if space.as_stored else lab_of_srgb(space.to_srgb(sample))
 
 
 def tone_of(pixels: Pixels, colours: NDArray[np.float32]) -> Tone:
@@ -62,9 +101,10 @@ def tone_of(pixels: Pixels, colours: NDArray[np.float32]) -> Tone:
 
 
 def analyse(photograph: Photograph, face_count: int | None) -> Analysis:
-    """All measures of one photograph. Needs `photograph.damage`."""
-    grey = luma(photograph.pixels) * np.float32(255)
-    colours = lab(_bounded(photograph.pixels))
+    """All measures of one photograph, in sRGB. Needs `photograph.damage`."""
+    grey = luma_of(photograph)
+    grey *= np.float32(255)
+    colours = _colours(photograph)
     low, high = np.percentile(grey, (1, 99))
     damage = photograph.damage
     return Analysis(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -33,9 +33,11 @@ class Container:
     """What the source file carried beside its pixels.
 
     format: the decoder's name for the file (JPEG, PNG, TIFF, ...). icc: ICC profile. exif: TIFF-structured EXIF
-    without the `Exif\\0\\0` prefix, orientation already applied to the pixels and removed. xmp: XMP packet.
+    without the `Exif\\0\\0` prefix and preview, its orientation 1 since the pixels are upright. xmp: XMP packet.
     iptc: IPTC-IIM records (dataset markers 0x1C), without the resource block that JPEG and Photoshop wrap around them.
-    dpi: pixels per inch, (horizontal, vertical), of the pixels as they stand.
+    dpi: pixels per inch, (horizontal, vertical), of the pixels as they stand. pages: full-size pages or frames of the
+    source, of which the pixels are the first. conversion: how stored samples became these, where they are not the same
+    (CMYK, Lab, depths other than 8 and 16), in a sentence.
     """
 
     format: str
@@ -44,6 +46,8 @@ class Container:
     xmp: bytes | None = None
     iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
+    pages: int = 1
+    conversion: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +165,39 @@ def luma(pixels: Pixels) -> NDArray[np.float32]:
     return grey
 
 
+def as_unit(pixels: Pixels) -> NDArray[np.float32]:
+    """Samples as float32, 0..1."""
+    unit: NDArray[np.float32] = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    return unit
+
+
 def to_depth(unit: NDArray[np.float32], dtype: np.dtype[Any]) -> Pixels:
     """Float samples in 0..1 to full-range integers, rounded to nearest and clipped. Contiguous."""
     peak = np.float32(np.iinfo(dtype).max)
     scaled = np.clip(unit, 0.0, 1.0) * peak
     result: Pixels = np.ascontiguousarray(np.rint(scaled).astype(dtype))
     return result
+
+
+def widened(samples: Pixels) -> Pixels:
+    """16 bits of 8: 255 becomes 65535, so that `narrowed` gives back every bit. What has 16 bits is returned as it is."""
+    return samples if samples.dtype == np.uint16 else samples.astype(np.uint16) * np.uint16(257)
+
+
+def narrowed(samples: Pixels) -> Pixels:
+    """8 bits of 16, rounded to nearest. What has 8 bits is returned as it is."""
+    if samples.dtype == np.uint8:
+        return samples
+    result = np.empty(samples.shape, np.uint8)
+    for top in range(0, len(samples), 256):
+        # 257 is odd: no sample lies half way between two steps.
+        result[top : top + 256] = (samples[top : top + 256].astype(np.uint32) + 128) // 257
+    return result
+
+
+def deepened(photograph: Photograph) -> Photograph:
+    """The photograph in 16 bits, alpha included, as stages that compute in floats hand it on."""
+    if photograph.pixels.dtype == np.uint16:
+        return photograph
+    alpha = None if photograph.alpha is None else widened(photograph.alpha)
+    return replace(photograph, pixels=widened(photograph.pixels), alpha=alpha)

@@ -74,6 +74,8 @@ class Record:
     output_width: int | None = None
     output_height: int | None = None
     photograph: Photograph | None = field(default=None, compare=False)
+    # Of the stage at work, for its event; neither sent nor kept.
+    findings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def ended(self, error: ItemError) -> Record:
         """The record of a photograph that goes no further."""
@@ -154,6 +156,8 @@ _PAYLOAD = [
     ("xmp", pa.binary()),
     ("iptc", pa.binary()),
 ]
+# What a container says in a word; its blocks of bytes have columns of their own.
+_FACTS = ("format", "dpi", "pages", "conversion")
 ROW = pa.schema([*KEPT, *(pa.field(name, kind) for name, kind in _PAYLOAD)])
 
 
@@ -207,7 +211,7 @@ def _pack_one(record: Record) -> pa.RecordBatch:
             "shape": list(photograph.pixels.shape),
             "dtype": photograph.pixels.dtype.name,
             "scale": photograph.scale,
-            "container": json.dumps({"format": container.format, "dpi": container.dpi}),
+            "container": json.dumps({name: getattr(container, name) for name in _FACTS}),
             "icc": container.icc,
             "exif": container.exif,
             "xmp": container.xmp,
@@ -289,8 +293,7 @@ def _photograph(record: Record, table: pa.Table) -> Photograph:
         item_id=record.item_id,
         pixels=pixels.reshape(shape),
         container=Container(
-            format=facts["format"],
-            dpi=None if facts["dpi"] is None else tuple(facts["dpi"]),
+            **facts | {"dpi": None if facts["dpi"] is None else tuple(facts["dpi"])},
             icc=table["icc"][0].as_py(),
             exif=table["exif"][0].as_py(),
             xmp=table["xmp"][0].as_py(),

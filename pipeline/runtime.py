@@ -111,7 +111,7 @@ class StageActor:
         self.models = ModelStore(work.models)
         self.device = device
         self.ingest = Ingest(work.recipe.ingest, Store(work.source))
-        self.deliver = Deliver(work.recipe.deliver, Store(work.output), work.run)
+        self.deliver = Deliver(work.recipe.deliver, Store(work.output), work.run, work.stamp.recipe_id)
         self.output = Store(work.output)
         self.stages: dict[str, Stage] = {}
         for spec in work.recipe.stages:

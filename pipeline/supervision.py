@@ -13,9 +13,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from pipeline.colour_space import bands
 from pipeline.errors import AlbumenError, ItemError, Reason, Status, is_out_of_memory
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Photograph, pixel_digest
+from pipeline.photograph import Photograph, pixel_digest, widened
 from pipeline.record import Event, Record
 from pipeline.stage import Device, Outcome, Parameters, Stage, Step
 
@@ -71,7 +72,8 @@ def run_end(end: Named, parameters: Parameters, work: Callable[[Record], Record]
         if kept is None and done.photograph is not None:
             kept = pixel_digest(done.photograph)
         event = replace(event, input_sha256=given, output_sha256=kept)
-    return replace(done, events=(*done.events, event))
+    event = replace(event, findings=_json(dict(done.findings)))
+    return replace(done, events=(*done.events, event), findings={})
 
 
 def run_stage(
@@ -182,7 +184,14 @@ def _model(models: ModelStore, model_id: str) -> dict[str, str]:
 def _changed(before: Photograph, after: Photograph) -> float | None:
     if before.pixels.shape != after.pixels.shape:
         return None
-    return float(np.any(before.pixels != after.pixels, axis=2).mean())
+    changed = 0
+    # In bands: comparing large scans whole would take as much memory again. 8 bits in 16 are no change.
+    for rows in bands(before.pixels):
+        one, other = before.pixels[rows], after.pixels[rows]
+        if one.dtype != other.dtype:
+            one, other = widened(one), widened(other)
+        changed += int(np.any(one != other, axis=2).sum())
+    return changed / (before.height * before.width)
 
 
 def _json(value: object) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from jobs.cli import app
 from jobs.spec import parse_spec
+from pipeline.codecs import READABLE, SUFFIXES
 from pipeline.photograph import Analysis
 from pipeline.provenance import PROVENANCE
 from pipeline.record import KEPT
@@ -39,6 +40,14 @@ def test_every_parameter_of_every_stage_is_documented() -> None:
     for name, stage in STAGES.items():
         for parameter in stage.Parameters.model_fields:
             assert f"{name}.{parameter}" in text, f"{name}.{parameter}"
+
+
+def test_every_suffix_and_format_is_documented() -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(\.[a-z0-9]+)`", text))
+    assert listed == READABLE
+    _, out = text.split("## Out")
+    assert set(re.findall(r"^\| ([a-z0-9]+) \|", out, re.MULTILINE)) - {"format"} == set(SUFFIXES)
 
 
 def test_every_command_of_the_readme_exists() -> None:

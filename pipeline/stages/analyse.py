@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from pydantic import field_validator
 
+from pipeline.colour_space import profile_finding, visible
 from pipeline.damage import DetectorSettings, find_damage
 from pipeline.errors import ItemError
-from pipeline.measures import analyse
+from pipeline.measures import analyse, luma_of
 from pipeline.models.faces import FaceDetector, open_detector
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Photograph, luma
+from pipeline.photograph import Photograph
 from pipeline.policy import Policy
 from pipeline.stage import Device, ModelNeed, Parameters, Step
 
@@ -33,7 +34,7 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
@@ -56,11 +57,13 @@ class Analyse:
         return [self._one(photograph) for photograph in photographs]
 
     def _one(self, photograph: Photograph) -> Step:
-        mask, held_back = find_damage(luma(photograph.pixels), DetectorSettings())
-        faces = () if self.detector is None else self.detector.find(photograph.pixels)
+        mask, held_back = find_damage(luma_of(photograph), DetectorSettings())
+        faces = () if self.detector is None else self.detector.find(visible(photograph))
         marked = replace(photograph, damage=mask, faces=faces)
         measured = analyse(marked, None if self.detector is None else len(faces))
         findings: dict[str, Any] = asdict(measured)
+        if (profile := profile_finding(photograph)) is not None:
+            findings["profile"] = profile
         if held_back:
             findings["damage"] = "held back: the texture of this photograph looks like damage everywhere"
         if self.detector is None:

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.colour_space import ColourSpace, Stored, space_of
 from pipeline.errors import ItemError
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Face, Photograph, Pixels
+from pipeline.photograph import Face, Photograph, Pixels, as_unit, deepened, is_neutral, luma, to_depth
 from pipeline.policy import Policy
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
@@ -29,7 +30,7 @@ class Compose:
     """Blends each face's patch by its strength, in order of detection."""
 
     name: ClassVar[str] = "compose"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     Parameters: ClassVar[type[Parameters]] = ComposeParameters
 
     def __init__(self, parameters: ComposeParameters, policy: Policy) -> None:
@@ -49,12 +50,14 @@ class Compose:
         faces = [face for face in photograph.faces if face.patch is not None and face.strength > 0]
         if not faces:
             return Step(photograph, Outcome.SKIPPED, "no restored face")
-        pixels = photograph.pixels.copy()
+        deep, space = deepened(photograph), space_of(photograph)
+        pixels = deep.pixels.copy() if deep is photograph else deep.pixels
+        neutral = is_neutral(pixels)
         for face in faces:
-            lay_in(pixels, face, photograph.scale)
+            lay_in(pixels, face, photograph.scale, space, neutral=neutral)
         models = tuple(dict.fromkeys(face.model_id for face in faces if face.model_id is not None))
         bare = tuple(replace(face, patch=None) for face in photograph.faces)
-        return Step(replace(photograph, pixels=pixels, faces=bare), models=models, findings={"faces": len(faces)})
+        return Step(replace(deep, pixels=pixels, faces=bare), models=models, findings={"faces": len(faces)})
 
 
 def soft_square(size: int) -> NDArray[np.float32]:
@@ -67,8 +70,14 @@ def soft_square(size: int) -> NDArray[np.float32]:
     return blurred
 
 
-def lay_in(pixels: Pixels, face: Face, scale: int) -> None:
-    """Blend one patch into `pixels` (H x W x 1|3, changed in place), which are `scale` times the scan it came from."""
+def lay_in(
+    pixels: Pixels, face: Face, scale: int, space: ColourSpace | None = None, *, neutral: bool | None = None
+) -> None:
+    """Blend one patch into `pixels` (H x W x 1|3, changed in place), which are `scale` times the scan it came from.
+
+    space: of the pixels, sRGB where None; patches are in sRGB. neutral: whether all pixels are grey, asked of them where
+    None; then only the patch's luma goes in.
+    """
     assert face.patch is not None
     assert face.affine is not None
     inverse = cv2.invertAffineTransform(np.reshape(face.affine, (2, 3))) * scale
@@ -83,10 +92,14 @@ def lay_in(pixels: Pixels, face: Face, scale: int) -> None:
     inverse[:, 2] -= (left, top)
     box = (int(right - left), int(bottom - top))
     mask = cv2.warpAffine(soft_square(size) * np.float32(face.strength), inverse, box, flags=cv2.INTER_LINEAR)
-    patch = cv2.warpAffine(face.patch.astype(np.float32) / np.float32(65535), inverse, box, flags=cv2.INTER_LINEAR)
+    space = Stored() if space is None else space
+    grey = is_neutral(pixels) if neutral is None else neutral
+    restored = luma(face.patch) if grey else as_unit(face.patch)
+    patch = cv2.warpAffine(restored, inverse, box, flags=cv2.INTER_LINEAR).reshape(box[1], box[0], -1)
     region = pixels[top:bottom, left:right]
-    peak = np.float32(np.iinfo(pixels.dtype).max)
-    patch = patch[..., :1] if pixels.shape[2] == 1 else patch
-    mixed = region + (patch * peak - region.astype(np.float32)) * mask[..., None]
+    given = region[..., :1] if grey else region
+    before = space.to_srgb(given)
+    # The patch knows nothing beyond sRGB's gamut: what the photograph has there stays, and is mixed in neither case.
+    mixed = space.from_srgb(before + (patch - np.clip(before, 0, 1)) * mask[..., None], given)
     inside = mask > 0
-    region[inside] = np.rint(np.clip(mixed, 0, peak)).astype(pixels.dtype)[inside]
+    region[inside] = np.broadcast_to(to_depth(mixed, pixels.dtype), region.shape)[inside]

@@ -1,30 +1,59 @@
-"""Deliver: encode, put, read back, hash. The only stage that writes an image, and always under the run's own folder."""
+"""Deliver: set depth and metadata, encode, put, read back, hash. Writes images, and always under the run's own folder."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from pipeline.codecs import SUFFIXES, encode
+from pipeline.codecs import SUFFIXES, FileFormat, encode, xmp
 from pipeline.errors import ItemError, Reason, StoreError
-from pipeline.photograph import Photograph
-from pipeline.record import Record
-from pipeline.stage import Parameters
+from pipeline.photograph import Photograph, narrowed, widened
+from pipeline.record import Event, Record
+from pipeline.stage import Outcome, Parameters
 from pipeline.storage import Store, join
+
+_QUALITY_OF = {"jpeg_quality": ("jpeg",), "quality": ("webp", "avif")}
+# Formats that hold 8 bits a sample and no more.
+SHALLOW = frozenset({"jpeg", "webp"})
+Depth = Literal["source", 8, 16]
+
+
+def depth_fault(file_format: str, depth: Depth) -> str | None:
+    """Why files of this format cannot be delivered in this depth."""
+    if depth == 16 and file_format in SHALLOW:
+        return f"{file_format} holds 8 bits; choose depth 8 or source, or another format"
+    return None
 
 
 class DeliverParameters(Parameters):
-    """format: of the delivered files. jpeg_quality: 1..100, chroma never subsampled."""
+    """format: of the delivered files. jpeg_quality: 1..100. quality: of WebP and AVIF, 1..100, None for lossless.
+    depth: bits a sample, or as many as the source has; formats that hold 8 get 8.
 
-    format: Literal["tiff", "png", "jpeg"] = "tiff"
+
+    Chroma is never subsampled, except in lossy WebP, which knows nothing else.
+    """
+
+    format: FileFormat = "tiff"
     jpeg_quality: int = Field(default=95, ge=1, le=100)
+    quality: int | None = Field(default=None, ge=1, le=100)
+    depth: Depth = "source"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (fault := depth_fault(self.format, self.depth)) is not None:
+            raise ValueError(fault)
+        return self
 
     def decisive(self) -> dict[str, object]:
-        """What decides the bytes: quality does for JPEG only."""
-        return self.model_dump(mode="json", exclude=set() if self.format == "jpeg" else {"jpeg_quality"})
+        """What decides the bytes: a quality does in its own formats only, and depth where there is a choice."""
+        idle = {name for name, formats in _QUALITY_OF.items() if self.format not in formats}
+        return self.model_dump(mode="json", exclude=idle | ({"depth"} if self.format in SHALLOW else set()))
+
+    def chosen_quality(self) -> int | None:
+        return self.jpeg_quality if self.format == "jpeg" else self.quality
 
 
 def image_uri(run: str, name: str, file_format: str) -> str:
@@ -33,24 +62,30 @@ def image_uri(run: str, name: str, file_format: str) -> str:
 
 
 class Deliver:
-    """A record whose photograph is in the store under its own digest. Raises ItemError, and StoreError for the store's."""
+    """A record whose photograph is in the store under its own digest. Raises ItemError, and StoreError for the store's.
+
+    recipe_id: goes into the XMP of what was changed.
+    """
 
     name: ClassVar[str] = "deliver"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
-    def __init__(self, parameters: DeliverParameters, store: Store, run: str) -> None:
+    def __init__(self, parameters: DeliverParameters, store: Store, run: str, recipe_id: str | None = None) -> None:
         self.parameters = parameters
         self.store = store
         self.run = run
+        self.recipe_id = recipe_id
 
     def write(self, record: Record) -> Record:
         assert record.photograph is not None
-        photograph = _at_true_size(record.photograph)
-        data = encode(photograph, self.parameters.format, self.parameters.jpeg_quality)
+        photograph = self._at_depth(_at_true_size(record.photograph), record.depth)
+        photograph, findings = _restated(photograph, record, self.recipe_id)
+        data = encode(photograph, self.parameters.format, self.parameters.chosen_quality())
         digest = hashlib.sha256(data).hexdigest()
         uri = self._place(record.item_id, data, digest)
         return replace(
             record,
+            findings={"depth": photograph.pixels.dtype.itemsize * 8} | findings,
             output_uri=uri,
             output_sha256=digest,
             output_bytes=len(data),
@@ -76,6 +111,18 @@ class Deliver:
                 break
         raise ItemError(Reason.DELIVERY_FAILED, f"{uri}: what was read back is not what was written")
 
+    def _at_depth(self, photograph: Photograph, source_depth: int | None) -> Photograph:
+        """8 bits come from 16 by rounding to nearest; 16 from 8 by the factor 257."""
+        depth = self.parameters.depth
+        bits = source_depth if depth == "source" else depth
+        if self.parameters.format in SHALLOW:
+            bits = 8
+        if bits is None or bits == photograph.pixels.dtype.itemsize * 8:
+            return photograph
+        convert = narrowed if bits == 8 else widened
+        alpha = None if photograph.alpha is None else convert(photograph.alpha)
+        return replace(photograph, pixels=convert(photograph.pixels), alpha=alpha)
+
 
 def _at_true_size(photograph: Photograph) -> Photograph:
     """More pixels on the same paper: resolution grows with the scale."""
@@ -84,3 +131,32 @@ def _at_true_size(photograph: Photograph) -> Photograph:
         return photograph
     scaled = (dpi[0] * photograph.scale, dpi[1] * photograph.scale)
     return replace(photograph, container=replace(photograph.container, dpi=scaled))
+
+
+def _restated(photograph: Photograph, record: Record, recipe_id: str | None) -> tuple[Photograph, dict[str, Any]]:
+    """The photograph with what was done to it in its XMP. Where no pixel was changed the source's own packet stays."""
+    touched = [event for event in record.events if _changed_pixels(event)]
+    if not touched or record.source_sha256 is None:
+        return photograph, {}
+    models = dict.fromkeys(model["id"] for event in touched for model in event.models)
+    statement = xmp.Statement(
+        # Every network that may touch pixels here invents some of them: upscalers and face restorers are generative.
+        generative=bool(models),
+        item_id=record.item_id,
+        source_sha256=record.source_sha256,
+        recipe_id=recipe_id,
+        stages=tuple(f"{event.stage} {event.version}" for event in touched),
+        models=tuple(models),
+        width=photograph.width,
+        height=photograph.height,
+        dpi=photograph.container.dpi,
+    )
+    packet, kind, fault = xmp.restated(photograph.container.xmp, statement)
+    findings = {"digital_source_type": kind} | ({} if fault is None else {"xmp": fault})
+    return replace(photograph, container=replace(photograph.container, xmp=packet)), findings
+
+
+def _changed_pixels(event: Event) -> bool:
+    if event.stage == "ingest" or event.outcome != Outcome.APPLIED:
+        return False
+    return event.input_sha256 != event.output_sha256

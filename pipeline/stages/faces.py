@@ -9,10 +9,12 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from pipeline.colour_space import Floats, visible
 from pipeline.errors import ItemError
+from pipeline.measures import tone_of_photograph
 from pipeline.models.faces import FaceDetector, FaceRestorer, align, as_patch, open_detector, open_restorer
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Face, Photograph, is_neutral, luma
+from pipeline.photograph import LUMA, Face, Photograph, Pixels, Tone, is_neutral
 from pipeline.policy import Policy, ceiling
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
@@ -31,7 +33,7 @@ class Faces:
     """Fills `faces` with boxes, landmarks and restored patches."""
 
     name: ClassVar[str] = "faces"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     Parameters: ClassVar[type[Parameters]] = FacesParameters
 
     def __init__(self, parameters: FacesParameters, policy: Policy) -> None:
@@ -63,10 +65,12 @@ class Faces:
         return [self._one(photograph, self.detector, self.restorer) for photograph in photographs]
 
     def _one(self, photograph: Photograph, detector: FaceDetector, restorer: FaceRestorer) -> Step:
-        found = detector.find(photograph.pixels)
+        shown = visible(photograph)
+        found = detector.find(shown)
         if not found:
             return Step(photograph, Outcome.SKIPPED, "no face was found", (detector.model_id,), "fp32", self.refused)
-        faces = tuple(self._restore(photograph, face, restorer) for face in found)
+        tone = Tone.NEUTRAL if is_neutral(photograph.pixels) else tone_of_photograph(photograph)
+        faces = tuple(self._restore(shown, tone, face, restorer) for face in found)
         restored = sum(face.patch is not None for face in faces)
         return Step(
             replace(photograph, faces=faces),
@@ -75,16 +79,16 @@ class Faces:
             findings={"faces": len(faces), "restored": restored} | self.refused,
         )
 
-    def _restore(self, photograph: Photograph, face: Face, restorer: FaceRestorer) -> Face:
-        aligned = align(photograph.pixels, face)
+    def _restore(self, shown: Pixels, tone: Tone, face: Face, restorer: FaceRestorer) -> Face:
+        """shown: the photograph in sRGB."""
+        aligned = align(shown, face)
         if aligned is None:
             return face
         patch, matrix = aligned
         unit = restorer.restore(patch)
+        if tone is not Tone.COLOURED:
+            unit = _toned(unit, patch, neutral=tone is Tone.NEUTRAL)
         restored = as_patch(unit)
-        if is_neutral(photograph.pixels):
-            # The network answers in colour; a grey photograph gets its luma.
-            restored = as_patch(np.repeat(luma(restored)[..., None], 3, axis=2))
         return replace(
             face,
             affine=tuple(float(v) for v in matrix.ravel()),
@@ -92,3 +96,9 @@ class Faces:
             strength=self.strength,
             model_id=restorer.model_id,
         )
+
+
+def _toned(answer: Floats, aligned: Floats, *, neutral: bool) -> Floats:
+    """The network answers in colour: a grey photograph gets its luma, a toned print the luma with the print's own tone."""
+    grey = (answer @ LUMA)[..., None]
+    return np.repeat(grey, 3, axis=2) if neutral else grey + aligned - (aligned @ LUMA)[..., None]

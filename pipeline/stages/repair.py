@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from pipeline.colour_space import bands, space_of, visible
 from pipeline.damage import DetectorSettings, find_damage
 from pipeline.errors import ItemError
-from pipeline.measures import noise_sigma
+from pipeline.measures import luma_of, noise_sigma
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Mask, Photograph, Pixels, is_neutral, luma
+from pipeline.photograph import Mask, Photograph, Pixels, as_unit, deepened, is_neutral, to_depth
 from pipeline.policy import Policy, ceiling
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
@@ -33,7 +34,7 @@ class Repair:
     """Inpainting after Telea (J. Graphics Tools 9(1), 2004); non-local means (Buades et al., 2005) on calm areas."""
 
     name: ClassVar[str] = "repair"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     Parameters: ClassVar[type[Parameters]] = RepairParameters
 
     def __init__(self, parameters: RepairParameters, policy: Policy) -> None:
@@ -53,19 +54,21 @@ class Repair:
     def _one(self, photograph: Photograph) -> Step:
         damage = photograph.damage
         if damage is None:
-            damage, _ = find_damage(luma(photograph.pixels), DetectorSettings())
+            damage, _ = find_damage(luma_of(photograph), DetectorSettings())
         damage = _spare_faces(damage, photograph)
-        pixels = photograph.pixels
+        result = photograph
         findings: dict[str, Any] = {"inpainted_fraction": float(damage.mean())} | self.refused
         if damage.any():
-            pixels = inpaint(pixels, damage, self.parameters.radius)
-        if self.denoise > 0 and (sigma := noise_sigma(luma(pixels)) * 255) >= _QUIET:
-            pixels, calm = denoise(pixels, sigma, self.denoise)
-            damage = damage | calm
+            result = deepened(photograph)
+            result = replace(result, pixels=inpaint(result.pixels, damage, self.parameters.radius))
+        if self.denoise > 0 and (sigma := noise_sigma(luma_of(result)) * 255) >= _QUIET:
+            result = deepened(result)
+            pixels, calm = denoise(result, sigma, self.denoise)
+            result, damage = replace(result, pixels=pixels), damage | calm
             findings |= {"denoised_fraction": float(calm.mean()), "noise_sigma": sigma}
-        if pixels is photograph.pixels:
+        if result is photograph:
             return Step(photograph, Outcome.SKIPPED, "nothing to repair was found", findings=findings)
-        return Step(replace(photograph, pixels=pixels, damage=damage), findings=findings)
+        return Step(replace(result, damage=damage), findings=findings)
 
 
 def _spare_faces(damage: Mask, photograph: Photograph) -> Mask:
@@ -100,23 +103,26 @@ def inpaint(pixels: Pixels, mask: Mask, radius: float) -> Pixels:
     return result
 
 
-def denoise(pixels: Pixels, sigma: float, strength: float) -> tuple[Pixels, Mask]:
-    """Calmer pixels on areas without structure, the same bits elsewhere; and those areas.
+def denoise(photograph: Photograph, sigma: float, strength: float) -> tuple[Pixels, Mask]:
+    """Calmer pixels on areas without structure, the same bits elsewhere; and those areas. In the photograph's depth.
 
     sigma: of the noise, luma 0..255. strength: 0..1, share of the calmed value.
     """
-    grey = luma(pixels) * np.float32(255)
-    slope = cv2.GaussianBlur(grey, (0, 0), 2.0)
+    slope = cv2.GaussianBlur(luma_of(photograph) * np.float32(255), (0, 0), 2.0)
     gradient = np.hypot(cv2.Sobel(slope, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(slope, cv2.CV_32F, 0, 1) / 8)
     calm: Mask = gradient < max(1.0, sigma * 0.5)
-    peak = np.iinfo(pixels.dtype).max
-    neutral = is_neutral(pixels)
-    source = np.ascontiguousarray(pixels[..., :1] if neutral else pixels)
-    force = [float(0.8 * sigma * peak / 255)] * source.shape[2]
+    shown, neutral = visible(photograph), is_neutral(photograph.pixels)
+    source = np.ascontiguousarray(shown[..., :1] if neutral else shown)
+    force = [float(0.8 * sigma * np.iinfo(source.dtype).max / 255)] * source.shape[2]
     smooth = cv2.fastNlMeansDenoising(
         source, h=force, templateWindowSize=5, searchWindowSize=15, normType=cv2.NORM_L1
     ).reshape(source.shape)
-    mixed = np.rint(source + (smooth.astype(np.float32) - source) * np.float32(strength)).astype(pixels.dtype)
-    result = pixels.copy()
-    result[calm] = np.repeat(mixed, pixels.shape[2], axis=2)[calm] if neutral else mixed[calm]
+    space, result = space_of(photograph), photograph.pixels.copy()
+    for rows in bands(result):
+        change = (as_unit(smooth[rows]) - as_unit(source[rows])) * np.float32(strength)
+        band, inside = result[rows], calm[rows]
+        given = band[..., :1] if neutral else band
+        # What lies outside sRGB's gamut stays where it was: only the change is added.
+        calmed = to_depth(space.from_srgb(space.to_srgb(given) + change, given), result.dtype)
+        band[inside] = np.broadcast_to(calmed, band.shape)[inside]
     return result, calm

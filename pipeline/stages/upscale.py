@@ -1,4 +1,4 @@
-"""Upscale: Real-ESRGAN (Wang et al., ICCVW 2021) in tiles, in the photograph's own depth."""
+"""Upscale: Real-ESRGAN (Wang et al., ICCVW 2021) in tiles, held to what the scan says, in 16 bits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
+from pipeline.colour_space import BAND, bands, in_srgb, space_of
 from pipeline.errors import ItemError, Reason
+from pipeline.fidelity import REACH, back_projected, grown, tint_of
+from pipeline.measures import tone_of_photograph
 from pipeline.models.store import ModelStore
 from pipeline.models.upscalers import open_upscaler, side_multiple
-from pipeline.photograph import LUMA, Photograph, Pixels, is_neutral, to_depth
+from pipeline.photograph import LUMA, Photograph, Pixels, Tone, is_neutral, to_depth, widened
 from pipeline.policy import Policy
 from pipeline.stage import Device, ModelNeed, Parameters, Step
-from pipeline.tiles import Array, Network, Tiling, run_tiled
+from pipeline.tiles import Array, Network, Tiling, run_in_memory
 
 if TYPE_CHECKING:
     import torch
@@ -27,12 +30,14 @@ DEFAULT_MODEL = "realesrgan-x4plus-embedded"
 class UpscaleParameters(Parameters):
     """model: an upscaler of the catalogue. precision: `exact` is fp32; `fast` is 16-bit floats where the device
     computes them natively, recorded per photograph. tile, halo: pixels of the input.
-    output_megapixels: a photograph that would grow beyond it is refused."""
+    consistency: rounds of back-projection, which keep tones and colours at the scan's own resolution; 0 for the bare
+    answer of the network. output_megapixels: a photograph that would grow beyond it is refused."""
 
     model: str = DEFAULT_MODEL
     precision: Literal["exact", "fast"] = "exact"
     tile: int = Field(default=256, ge=32, le=4096)
     halo: int = Field(default=16, ge=0, le=64)
+    consistency: int = Field(default=5, ge=0, le=20)
     output_megapixels: float = Field(default=400.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
@@ -46,7 +51,7 @@ class Upscale:
     """Makes the pixels `scale` times as wide and high. Grey stays exactly grey; alpha is resampled (Lanczos)."""
 
     name: ClassVar[str] = "upscale"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     Parameters: ClassVar[type[Parameters]] = UpscaleParameters
 
     def __init__(self, parameters: UpscaleParameters, policy: Policy) -> None:
@@ -86,28 +91,58 @@ class Upscale:
                 f"{photograph.width} x {photograph.height} pixels would grow to {grown:.0f} megapixels, over the limit "
                 f"of {self.parameters.output_megapixels:g} (recipe.upscale.output_megapixels)",
             )
-        pixels = upscale(self.network, photograph.pixels, self.scale, self.tiling)
+        pixels, used = upscale(self.network, photograph, self.scale, self.tiling, self.parameters.consistency)
         alpha = photograph.alpha
         if alpha is not None:
+            alpha = widened(alpha)
             size = (photograph.width * self.scale, photograph.height * self.scale)
             alpha = cv2.resize(np.ascontiguousarray(alpha), size, interpolation=cv2.INTER_LANCZOS4)
         grown_photograph = replace(
             photograph, pixels=pixels, alpha=alpha, damage=None, scale=photograph.scale * self.scale
         )
-        return Step(grown_photograph, models=(self.parameters.model,), precision=self.precision)
+        # A smaller tile gives other bytes by a rounding; where memory forced one, the record says so.
+        findings = {} if used.tile == self.tiling.tile else {"tile": used.tile}
+        return Step(grown_photograph, models=(self.parameters.model,), precision=self.precision, findings=findings)
 
 
-def upscale(network: Network, pixels: Pixels, scale: int, tiling: Tiling) -> Pixels:
-    """The network's answer in the depth and number of channels of `pixels`."""
-    unit = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-    colour = np.repeat(unit, 3, axis=2) if unit.shape[2] == 1 else unit
-    answer = np.clip(run_tiled(network, colour, scale, tiling), 0.0, 1.0)
-    result = to_depth(answer, pixels.dtype)
-    if not is_neutral(pixels):
-        return result
-    # The network tints greys by a shade; a photograph without colour gets the luma of the answer.
-    grey = to_depth((answer @ LUMA)[..., None], pixels.dtype)
-    return np.ascontiguousarray(np.repeat(grey, pixels.shape[2], axis=2))
+def upscale(network: Network, photograph: Photograph, scale: int, tiling: Tiling, rounds: int) -> tuple[Pixels, Tiling]:
+    """The network's answer, held to what the scan says, in 16 bits, in the photograph's space and number of channels; and the
+    tiling that memory allowed.
+
+    The network sees sRGB cut to 0..1. What of the scan lies outside is enlarged by itself and added again.
+    rounds: of back-projection.
+    """
+    space, pixels = space_of(photograph), photograph.pixels
+    tone = Tone.NEUTRAL if is_neutral(pixels) else tone_of_photograph(photograph)
+    scan = pixels[..., :1] if tone is Tone.NEUTRAL else pixels
+    source = in_srgb(scan, space)
+    # The network tints greys by a shade; a photograph without colours of its own gets the luma of the answer.
+    guide = (source @ LUMA)[..., None] if tone is Tone.TONED else source
+    grey = guide.shape[2] == 1
+    tint = tint_of(source, guide) if tone is Tone.TONED else None
+    shown = np.clip(guide, 0.0, 1.0)
+    answer, tiling = run_in_memory(network, np.repeat(shown, 3, axis=2) if grey else shown, scale, tiling)
+    limits = (min(0.0, float(guide.min())), max(1.0, float(guide.max())))
+    result = np.empty((*answer.shape[:2], pixels.shape[2]), np.uint16)
+    # Neighbouring rows come along, so that bands meet as if there were none.
+    reach = REACH * (rounds + 1)
+    for rows in bands(scan, max(BAND // scale**2, 4 * reach * scan.shape[1])):
+        around = slice(max(0, rows.start - reach), min(len(scan), rows.stop + reach))
+        part = np.clip(answer[around.start * scale : around.stop * scale], 0.0, 1.0)
+        part = (part @ LUMA)[..., None] if grey else part
+        if limits != (0.0, 1.0):
+            part = part + grown(guide[around] - shown[around], scale)
+        part = back_projected(part, guide[around], rounds, limits)
+        part = part if tint is None else tint.added_to(part, around, rounds)
+        part = part[(rows.start - around.start) * scale : (rows.stop - around.start) * scale]
+        stored = space.from_srgb(part, nearby(scan, rows, scale))
+        result[rows.start * scale : rows.stop * scale] = to_depth(stored, result.dtype)
+    return result, tiling
+
+
+def nearby(scan: Pixels, rows: slice, scale: int) -> Pixels:
+    """The scan's own rows, every pixel repeated: where the search for stored values begins."""
+    return np.repeat(np.repeat(widened(scan[rows]), scale, axis=0), scale, axis=1)
 
 
 def _number_format(precision: str, device: Device) -> torch.dtype:

@@ -97,6 +97,13 @@ def test_a_full_spec_is_read(full: JobSpec) -> None:
     assert full.output_options.endpoint == "http://127.0.0.1:9001"
 
 
+@pytest.mark.parametrize("depth", ["source", 8, 16])
+def test_the_depth_reaches_the_recipe_and_its_identity(make_spec: Merge, depth: object) -> None:
+    recipe = make_spec(output={"depth": depth}).make_recipe()
+    assert recipe.deliver.depth == depth
+    assert (recipe.identity({}) == make_spec().make_recipe().identity({})) is (depth == "source")
+
+
 def test_a_full_spec_becomes_its_recipe(full: JobSpec) -> None:
     recipe = full.make_recipe()
     assert [stage.name for stage in recipe.stages] == ["analyse", "repair", "faces", "upscale", "compose", "colour"]
@@ -105,6 +112,12 @@ def test_a_full_spec_becomes_its_recipe(full: JobSpec) -> None:
     assert parameters["upscale"].model == "ours-x2"
     assert (recipe.policy.name, recipe.ingest.megapixels, recipe.ingest.gigabytes) == ("presentation", 80, 1.5)
     assert (recipe.deliver.format, recipe.deliver.jpeg_quality) == ("jpeg", 90)
+
+
+def test_pages_and_quality_reach_the_recipe(make_spec: Merge) -> None:
+    spec = make_spec(collection={"pages": "refuse"}, output={"format": "avif", "quality": 80})
+    recipe = spec.make_recipe()
+    assert (recipe.ingest.pages, recipe.deliver.format, recipe.deliver.chosen_quality()) == ("refuse", "avif", 80)
 
 
 def test_a_model_of_the_jobs_own_stands_beside_the_catalogue(full: JobSpec) -> None:
@@ -188,6 +201,8 @@ def test_an_unknown_key_is_one_fault_at_every_level(make_spec: Merge, sections: 
         ({"collection": {"max_gigabytes": 0}}, "collection.max_gigabytes"),
         ({"output": {"format": "gif"}}, "output.format"),
         ({"output": {"jpeg_quality": 101}}, "output.jpeg_quality"),
+        ({"output": {"depth": 12}}, "output.depth"),
+        ({"output": {"format": "jpeg", "depth": 16}}, "output"),
         ({"recipe": {"stages": "analyse"}}, "recipe.stages"),
         ({"recipe": {"stages": ["analyse", 3]}}, "recipe.stages.1"),
         ({"recipe": {"repair": {"denoise": 2}}}, "recipe.repair.denoise"),

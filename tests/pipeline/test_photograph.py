@@ -5,7 +5,17 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 
-from pipeline.photograph import Container, Photograph, is_neutral, luma, pixel_digest, to_depth
+from pipeline.photograph import (
+    Container,
+    Photograph,
+    deepened,
+    is_neutral,
+    luma,
+    narrowed,
+    pixel_digest,
+    to_depth,
+    widened,
+)
 
 PLAIN = Container("PNG")
 
@@ -101,3 +111,27 @@ def test_every_sample_survives_the_way_through_floats(dtype: type) -> None:
 def test_floats_outside_the_range_are_clipped_and_the_rest_rounded() -> None:
     unit = np.array([-0.5, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 1.7], np.float32)
     assert to_depth(unit, np.dtype(np.uint8)).tolist() == [0, 0, 0, 1, 255, 255]
+
+
+def test_eight_bits_survive_the_way_through_sixteen() -> None:
+    samples = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert widened(samples).max() == 65535
+    assert np.array_equal(widened(samples), samples.astype(np.uint16) * 257)
+    assert np.array_equal(narrowed(widened(samples)), samples)
+    assert widened(widened(samples)) is not samples
+    assert narrowed(samples) is samples
+
+
+def test_narrowing_rounds_to_nearest() -> None:
+    samples = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert np.array_equal(narrowed(samples), np.rint(samples / 257).astype(np.uint8))
+
+
+def test_what_is_deepened_takes_its_alpha_along(rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    photograph = of(pixels, alpha=pixels[..., 0].copy())
+    deep = deepened(photograph)
+    assert np.array_equal(deep.pixels, widened(pixels))
+    assert deep.alpha is not None
+    assert np.array_equal(deep.alpha, widened(pixels[..., 0]))
+    assert deepened(deep) is deep

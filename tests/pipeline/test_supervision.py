@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import ItemError, Reason, Status
 from pipeline.models.store import ModelSource, ModelStore
-from pipeline.photograph import Container, Photograph, pixel_digest
+from pipeline.photograph import Container, Photograph, deepened, pixel_digest
 from pipeline.policy import POLICIES, Policy
 from pipeline.record import Record
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
@@ -334,3 +334,29 @@ def test_a_broken_card_ends_the_worker_and_not_its_photographs(models: ModelStor
     broken = type("AcceleratorError", (RuntimeError,), {})("CUDA error: an illegal memory access was encountered")
     with pytest.raises(WorkerBrokenError, match="illegal memory access"):
         run(models, stage(error=broken), record(1, 13))
+
+
+class Deeper(Brighter):
+    """Answers in 16 bits, and changes one pixel in four."""
+
+    name: ClassVar[str] = "deeper"
+
+    def _one(self, photograph: Photograph) -> Step:
+        deep = deepened(photograph)
+        deep.pixels[::2, ::2, 0] += 1
+        return Step(deep)
+
+
+def test_more_bits_alone_are_no_change(models: ModelStore) -> None:
+    photograph = Photograph("item", np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3), Container("PNG"))
+    given = Record(1, "item", "/a.png", photograph=photograph)
+    [after] = run_stage(stage(Deeper), NoParameters(), [given], models, Device())
+    assert after.events[-1].changed_fraction == 0.25
+    assert after.photograph is not None
+    assert after.photograph.pixels.dtype == np.uint16
+
+
+def test_what_an_end_finds_goes_into_its_event() -> None:
+    found = run_end(End(), NoParameters(), lambda record: replace(record, findings={"depth": 8}), Record(1, "a", "/a"))
+    assert json.loads(found.events[-1].findings) == {"depth": 8}
+    assert found.findings == {}

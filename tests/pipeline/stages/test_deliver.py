@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from PIL import Image
 
 from pipeline.codecs import decode
 from pipeline.errors import ItemError, Reason, StoreError
-from pipeline.photograph import Container, Photograph
-from pipeline.record import Record
+from pipeline.photograph import Container, Photograph, deepened
+from pipeline.record import Event, Record
 from pipeline.stages.deliver import Deliver, DeliverParameters, image_uri
 from pipeline.storage import Store
 
@@ -43,7 +44,10 @@ def deliver(run: Path, file_format: str = "tiff", store: Store | None = None) ->
     return Deliver(DeliverParameters(format=file_format), store or Store(), str(run))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("file_format", "suffix"), [("tiff", "tif"), ("png", "png"), ("jpeg", "jpg")])
+@pytest.mark.parametrize(
+    ("file_format", "suffix"),
+    [("tiff", "tif"), ("png", "png"), ("jpeg", "jpg"), ("jp2", "jp2"), ("webp", "webp"), ("avif", "avif")],
+)
 def test_the_file_lies_under_its_digest_and_name(tmp_path: Path, file_format: str, suffix: str) -> None:
     after = deliver(tmp_path, file_format).write(record())
     path = tmp_path / "images" / "ab" / f"{ITEM}.{suffix}"
@@ -80,7 +84,167 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 
 def test_what_the_format_cannot_hold_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    given = record()
+    assert given.photograph is not None
+    clear = replace(given.photograph, alpha=np.zeros((20, 30), np.uint8))
     with pytest.raises(ItemError) as caught:
-        deliver(tmp_path, "jpeg").write(record(dtype="uint16"))
+        deliver(tmp_path, "jpeg").write(replace(given, photograph=clear))
     assert caught.value.reason is Reason.UNSUPPORTED
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quality_decides_the_bytes_of_its_own_formats_only() -> None:
+    def decisive(file_format: str, **more: int) -> dict[str, object]:
+        return DeliverParameters(format=file_format, **more).decisive()  # type: ignore[arg-type]
+
+    assert decisive("tiff", quality=50, jpeg_quality=10) == decisive("tiff")
+    assert decisive("jpeg", quality=50) == decisive("jpeg") != decisive("jpeg", jpeg_quality=10)
+    assert decisive("avif", jpeg_quality=10) == decisive("avif") != decisive("avif", quality=50)
+
+
+def test_a_quality_reaches_its_format(tmp_path: Path) -> None:
+    small = Deliver(DeliverParameters(format="webp", quality=20), Store(), str(tmp_path / "a")).write(record())
+    whole = Deliver(DeliverParameters(format="webp", jpeg_quality=20), Store(), str(tmp_path / "b")).write(record())
+    assert small.output_bytes is not None
+    assert whole.output_bytes is not None
+    assert small.output_sha256 != whole.output_sha256
+    assert whole.output_uri is not None
+    before = record().photograph
+    assert before is not None
+    assert np.array_equal(decode(Path(whole.output_uri).read_bytes(), ITEM, 10**6).pixels, before.pixels)
+
+
+def delivered(run: Path, given: Record, **parameters: object) -> Photograph:
+    stage = Deliver(DeliverParameters(**parameters), Store(), str(run), "cd" * 32)  # type: ignore[arg-type]
+    after = stage.write(given)
+    assert after.output_uri is not None
+    return decode(Path(after.output_uri).read_bytes(), ITEM, 10**6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("file_format", ["tiff", "png"])
+def test_untouched_pixels_come_back_bit_for_bit_through_16_bits(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, file_format: str
+) -> None:
+    pixels = rng.integers(0, np.iinfo(dtype).max, (20, 30, 3), dtype=dtype, endpoint=True)
+    alpha = rng.integers(0, np.iinfo(dtype).max, (20, 30), dtype=dtype, endpoint=True)
+    photograph = Photograph(ITEM, pixels, Container("TIFF"), alpha)
+    bits = np.dtype(dtype).itemsize * 8
+    given = Record(1, ITEM, "/a.tif", depth=bits, photograph=deepened(photograph))
+    found = delivered(tmp_path, given, format=file_format)
+    assert found.pixels.dtype == np.dtype(dtype)
+    assert np.array_equal(found.pixels, pixels)
+    assert found.alpha is not None
+    assert np.array_equal(found.alpha, alpha)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted", "file_format", "bits"),
+    [
+        (8, "source", "tiff", 8),
+        (16, "source", "tiff", 16),
+        (8, 16, "tiff", 16),
+        (16, 8, "png", 8),
+        (16, "source", "jpeg", 8),
+        (None, "source", "tiff", 16),
+    ],
+)
+def test_the_job_decides_the_depth(
+    tmp_path: Path, rng: np.random.Generator, source: int | None, wanted: object, file_format: str, bits: int
+) -> None:
+    pixels = rng.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    given = Record(1, ITEM, "/a.tif", depth=source, photograph=Photograph(ITEM, pixels, Container("TIFF")))
+    found = delivered(tmp_path, given, format=file_format, depth=wanted)
+    assert found.pixels.dtype.itemsize * 8 == bits
+    after = deliver(tmp_path, file_format).write(given)
+    assert after.depth == source
+    if bits == 8 and file_format != "jpeg":
+        assert np.abs(found.pixels.astype(float) - pixels / 257).max() <= 0.5
+
+
+def test_eight_bits_are_refused_sixteen_before_the_run() -> None:
+    with pytest.raises(ValueError, match="jpeg holds 8 bits"):
+        DeliverParameters(format="jpeg", depth=16)
+    assert "depth" not in DeliverParameters(format="jpeg", depth=8).decisive()
+    assert DeliverParameters(depth=16).decisive()["depth"] == 16
+
+
+def event(stage: str, *models: str, outcome: str = "applied", changed: bool = True) -> Event:
+    return Event(
+        stage=stage,
+        version="2",
+        outcome=outcome,
+        reason=None,
+        parameters="{}",
+        models=tuple({"id": model, "sha256": "0" * 64, "licence": "MIT"} for model in models),
+        input_sha256="a" * 64,
+        output_sha256=("b" if changed else "a") * 64,
+        changed_fraction=None,
+        seconds=0.0,
+        device="cpu",
+        precision=None,
+        findings="{}",
+    )
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x:xmpmeta>'
+
+
+def stated(run: Path, *events: Event, xmp: bytes | None = XMP) -> tuple[bytes | None, dict[str, object]]:
+    """The delivered XMP and what the record says of it."""
+    photograph = Photograph(ITEM, np.zeros((4, 5, 3), np.uint8), Container("PNG", xmp=xmp))
+    given = Record(1, ITEM, "/a.png", source_sha256="ab" * 32, depth=8, events=events, photograph=photograph)
+    after = Deliver(DeliverParameters(), Store(), str(run), "cd" * 32).write(given)
+    assert after.output_uri is not None
+    return decode(Path(after.output_uri).read_bytes(), ITEM, 10**6).container.xmp, dict(after.findings)
+
+
+INGEST = event("ingest")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (INGEST,),
+        (INGEST, event("analyse", "retinaface-resnet50", changed=False)),
+        (INGEST, event("repair", outcome="skipped", changed=False), event("colour", outcome="skipped", changed=False)),
+    ],
+)
+def test_where_no_pixel_changed_the_packet_is_the_source_s(tmp_path: Path, events: tuple[Event, ...]) -> None:
+    assert stated(tmp_path, *events) == (XMP, {"depth": 8})
+    assert stated(tmp_path, *events, xmp=None) == (None, {"depth": 8})
+
+
+@pytest.mark.parametrize(
+    ("events", "term"),
+    [
+        ((event("repair"), event("colour")), "algorithmicallyEnhanced"),
+        ((event("analyse", "retinaface-resnet50", changed=False), event("colour")), "algorithmicallyEnhanced"),
+        ((event("repair"), event("upscale", "realesrgan-x4plus")), "compositeWithTrainedAlgorithmicMedia"),
+        ((event("faces", "gfpgan-v1.4", changed=False), event("colour")), "algorithmicallyEnhanced"),
+        ((event("compose", "gfpgan-v1.4"),), "compositeWithTrainedAlgorithmicMedia"),
+    ],
+)
+def test_the_file_says_how_its_pixels_came_about(tmp_path: Path, events: tuple[Event, ...], term: str) -> None:
+    packet, findings = stated(tmp_path, INGEST, *events)
+    assert packet is not None
+    assert f"http://cv.iptc.org/newscodes/digitalsourcetype/{term}<".encode() in packet
+    assert findings["digital_source_type"] == f"http://cv.iptc.org/newscodes/digitalsourcetype/{term}"
+    for event_ in events:
+        named = f">{event_.stage} {event_.version}<".encode() in packet
+        assert named == (event_.input_sha256 != event_.output_sha256)
+    assert b"cd" * 32 in packet
+    assert ITEM.encode() in packet
+
+
+def test_a_packet_that_is_no_xml_is_left_out_and_said(tmp_path: Path) -> None:
+    packet, findings = stated(tmp_path, INGEST, event("colour"), xmp=b"not XML")
+    assert packet is not None
+    assert b"not XML" not in packet
+    assert str(findings["xmp"]).startswith("the source's XMP is no XML")
+
+
+def test_the_same_photograph_gives_the_same_file_in_another_run(tmp_path: Path) -> None:
+    one = stated(tmp_path / "one", INGEST, event("colour"))[0]
+    other = stated(tmp_path / "other", replace(INGEST, seconds=9.0), replace(event("colour"), seconds=3.0))[0]
+    assert one == other

@@ -1,0 +1,87 @@
+"""What an enlarged photograph owes to the scan: back-projection, and the tone of toned prints.
+
+Back-projection is Irani and Peleg's (CVGIP 53(3), 1991). A generative network invents detail and, with it, moves
+tones and colours. What it answers is averaged down to the scan's size, compared with the scan, and the difference, smoothly
+enlarged, is added back; a few rounds suffice.
+
+A toned print (sepia, cyanotype) is a grey photograph seen through a tone. Networks put specks of other hues along its edges,
+so it is enlarged as the grey that it is, and gets its tone back by luma.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+# Rows of the scan on which one round of back-projection depends: the reach of the cubic kernel.
+REACH = 2
+_KNOTS = 65
+
+
+def resized(image: Floats, height: int, width: int, interpolation: int) -> Floats:
+    """cv2.resize that keeps three axes."""
+    result: Floats = cv2.resize(image, (width, height), interpolation=interpolation)
+    return result.reshape(height, width, image.shape[2])
+
+
+def shrunk(image: Floats, scale: int) -> Floats:
+    """sH x sW x C to H x W x C, each pixel the mean of scale x scale."""
+    return resized(image, image.shape[0] // scale, image.shape[1] // scale, cv2.INTER_AREA)
+
+
+def grown(image: Floats, scale: int) -> Floats:
+    """H x W x C to sH x sW x C, bicubic."""
+    return resized(image, image.shape[0] * scale, image.shape[1] * scale, cv2.INTER_CUBIC)
+
+
+def back_projected(answer: Floats, scan: Floats, rounds: int, limits: tuple[float, float]) -> Floats:
+    """answer: sH x sW x C. scan: H x W x C, of the same range. limits: what samples are kept within, after each round."""
+    scale = answer.shape[0] // scan.shape[0]
+    if scale == 1:
+        # Nothing was enlarged: all that differs is what the network was asked to change.
+        return answer
+    for _ in range(rounds):
+        answer = np.clip(answer + grown(scan - shrunk(answer, scale), scale), *limits)
+    return answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tint:
+    """The tone of a toned print apart from its luma: what each channel adds at each luma, and what no curve explains.
+
+    curve: knots x 3. rest: H x W x 3.
+    """
+
+    curve: Floats
+    rest: Floats
+
+    def added_to(self, grey: Floats, rows: slice, rounds: int) -> Floats:
+        """Enlarged luma (sH x sW x 1) of these rows of the scan, in the print's own tone."""
+        rest = self.rest[rows]
+        scale = grey.shape[0] // rest.shape[0]
+        return grey + _on_curve(self.curve, grey) + back_projected(grown(rest, scale), rest, rounds, (-2.0, 2.0))
+
+
+def tint_of(srgb: Floats, grey: Floats) -> Tint:
+    """srgb: H x W x 3. grey: its luma, H x W x 1. The curve is the mean colour difference over 64 steps of luma."""
+    place = np.clip(np.rint(grey[..., 0] * (_KNOTS - 1)), 0, _KNOTS - 1).astype(np.int64).ravel()
+    count = np.bincount(place, minlength=_KNOTS)
+    seen = count > 0
+    curve = np.empty((_KNOTS, 3), np.float32)
+    knots = np.arange(_KNOTS)
+    for channel in range(3):
+        total = np.bincount(place, (srgb[..., channel] - grey[..., 0]).ravel(), _KNOTS)
+        curve[:, channel] = np.interp(knots, knots[seen], total[seen] / count[seen])
+    smooth = cv2.blur(curve, (1, 3), borderType=cv2.BORDER_REPLICATE)
+    return Tint(smooth, srgb - grey - _on_curve(smooth, grey))
+
+
+def _on_curve(curve: Floats, grey: Floats) -> Floats:
+    place = grey[..., 0] * np.float32(_KNOTS - 1)
+    knots = np.arange(_KNOTS)
+    return np.stack([np.interp(place, knots, curve[:, c]) for c in range(3)], axis=2).astype(np.float32)

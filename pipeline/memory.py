@@ -1,0 +1,78 @@
+"""How much memory a photograph needs in a pool of stages, and how much of a machine's is there for photographs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+# Of the machine's memory. Ray's object store takes 30 %; the processes themselves and the system take the rest.
+_PART = 0.6
+# Whatever the size: parsers' buffers, small arrays, allocators' slack.
+_BASE = 64 << 20
+# What control groups (v2, v1) allow this process, as containers see it.
+_CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What an image's header promises. depth: bits a sample, 8 or 16. channels: alpha included."""
+
+    width: int
+    height: int
+    channels: int
+    depth: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @property
+    def stored(self) -> int:
+        """Bytes of one pixel."""
+        return self.channels * self.depth // 8
+
+    @property
+    def colours(self) -> int:
+        return 1 if self.channels <= 2 else 3
+
+
+# Bytes a pixel that a stage needs at its peak beyond the photograph it was given and the one it gives back, with a margin
+# over what was measured (docs/large-scans.md). Ingest counts the decoder's process too. Upscale is for a scale of 4.
+_WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
+    {
+        "ingest": lambda size: 3 * size.stored,
+        "analyse": lambda size: 48 + 4 * size.colours,
+        "repair": lambda size: 44 + 6 * size.colours,
+        "faces": lambda size: 16 + 8 * size.colours,
+        "upscale": lambda size: 16 * (40 + size.stored) + 24,
+        "compose": lambda size: 2 * size.stored,
+        "colour": lambda size: 20 * size.colours,
+        "deliver": lambda size: 3 * size.stored,
+    }
+)
+
+
+def need(size: Size, stages: Iterable[str]) -> int:
+    """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together."""
+    return _BASE + size.pixels * (2 * size.stored + max((_WORKING[name](size) for name in stages), default=0))
+
+
+def machine_bytes() -> int:
+    """The memory of this machine, or less where its container may use less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in _CGROUPS:
+        try:
+            text = limit.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def budget() -> int:
+    """What photographs may take of this machine at once."""
+    return int(machine_bytes() * _PART)
