@@ -114,6 +114,7 @@ class Driver:
             stamp=self.stamp,
             run=self.plan.run,
             source=spec.source_options,
+            roots=spec.collection.allowed_roots,
             output=spec.output_options,
             models=replace(spec.model_source(), planned=planned),
             deadline=Deadline(spec.cluster.deadline_seconds, spec.cluster.deadline_seconds_per_megapixel),

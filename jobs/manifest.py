@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.listing import Named, described, entries
-from jobs.spec import SCHEMES, JobSpec
+from jobs.spec import SCHEMES, Collection, JobSpec
+from pipeline.confinement import refusal
 from pipeline.errors import Reason, SpecError, StoreError
 from pipeline.provenance.schema import numbered
 from pipeline.record import MANIFEST
@@ -100,15 +101,18 @@ def _counted(ignored: Counter[str]) -> str:
 class Builder:
     """Gathers rows of MANIFEST into tables of PART_ROWS. Item numbers go on from `first`."""
 
-    def __init__(self, collection: str, first: int = 0) -> None:
-        self.collection = collection
+    def __init__(self, collection: Collection, first: int = 0) -> None:
+        self.collection = collection.name
+        self.roots = collection.allowed_roots
         self.number = first
+        # Nearly every name: a look at its beginning is enough.
+        self._plainly_below = tuple(root.rstrip("/") + "/" for root in self.roots)
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, named: Named, occurrence: int = 0, mark: str = "", supersedes: str | None = None) -> pa.Table | None:
         """Take in one photograph; a table whenever there are enough. occurrence: how often its place was named before."""
         entry, cells = named
-        reason, detail = _fault(entry, occurrence)
+        reason, detail = self._fault(entry, occurrence)
         row = (
             self.number,
             item_id(self.collection, entry.key, str(occurrence) if occurrence else mark),
@@ -125,6 +129,21 @@ class Builder:
         self.number += 1
         return self.rest() if len(self._rows) >= PART_ROWS else None
 
+    def _fault(self, entry: Entry, occurrence: int) -> tuple[str | None, str | None]:
+        if entry.fault is not None:
+            return str(Reason.SOURCE_UNREADABLE), entry.fault
+        if not is_local(entry.uri) and entry.uri.split("://")[0] not in SCHEMES:
+            return str(Reason.UNSUPPORTED), f"{entry.uri}: only paths and s3:// are read"
+        if not _is_text(entry.uri):
+            return str(Reason.SOURCE_UNREADABLE), "the file's name is not UTF-8; rename it"
+        plain = entry.uri.startswith(self._plainly_below) and "/." not in entry.uri and "\0" not in entry.uri
+        if not plain and (outside := refusal(entry.uri, self.roots)) is not None:
+            return str(Reason.OUTSIDE_ROOTS), outside
+        if occurrence:
+            detail = f"the source is named {occurrence + 1} times; its first entry is restored"
+            return str(Reason.DUPLICATE), detail
+        return None, None
+
     def rest(self) -> pa.Table:
         """What was gathered since the last table."""
         columns: Iterable[Sequence[Any]] = zip(*self._rows, strict=True) if self._rows else [()] * len(MANIFEST)
@@ -135,7 +154,7 @@ class Builder:
 
 def tables(spec: JobSpec, known: Survey, ignored: Counter[str]) -> Iterator[pa.Table]:
     """The source as tables of MANIFEST. Raises as `survey` does."""
-    builder = Builder(spec.collection.name)
+    builder = Builder(spec.collection)
     seen: Counter[str] = Counter()
     for named in entries(spec, ignored):
         occurrence = 0
@@ -145,19 +164,6 @@ def tables(spec: JobSpec, known: Survey, ignored: Counter[str]) -> Iterator[pa.T
         if (table := builder.add(named, occurrence)) is not None:
             yield table
     yield builder.rest()
-
-
-def _fault(entry: Entry, occurrence: int) -> tuple[str | None, str | None]:
-    if entry.fault is not None:
-        return str(Reason.SOURCE_UNREADABLE), entry.fault
-    if not is_local(entry.uri) and entry.uri.split("://")[0] not in SCHEMES:
-        return str(Reason.UNSUPPORTED), f"{entry.uri}: only paths and s3:// are read"
-    if not _is_text(entry.uri):
-        return str(Reason.SOURCE_UNREADABLE), "the file's name is not UTF-8; rename it"
-    if occurrence:
-        detail = f"the source is named {occurrence + 1} times; its first entry is restored"
-        return str(Reason.DUPLICATE), detail
-    return None, None
 
 
 def _is_text(value: str) -> bool:

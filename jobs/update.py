@@ -144,7 +144,7 @@ class _Update:
 
     def tables(self) -> Iterator[pa.Table]:
         name = self.spec.collection.name
-        builder = Builder(name, self.index.photographs)
+        builder = Builder(self.spec.collection, self.index.photographs)
         seen: Counter[str] = Counter()
         for named in entries(self.spec, self.ignored):
             base = item_id(name, named[0].key)

@@ -303,8 +303,8 @@ def _without_steps(rising: NDArray[Any]) -> Floats:
     knots = np.concatenate([(first + last)[short] / 2, first[~short], last[~short], [0, len(rising) - 1]])
     knots = np.unique(knots)
     values = rising[np.floor(knots).astype(np.int64)]
-    straight: Floats = np.interp(np.arange(len(rising)), knots, values).astype(np.float32)
-    return straight
+    smooth: Floats = np.interp(np.arange(len(rising)), knots, values).astype(np.float32)
+    return smooth
 
 
 def _linear_srgb(icc: bytes, unit: Floats) -> Floats:

@@ -35,6 +35,11 @@ class Size:
         return self.channels * self.depth // 8
 
     @property
+    def deep(self) -> int:
+        """Bytes of one pixel at 16 bits."""
+        return 2 * self.channels
+
+    @property
     def colours(self) -> int:
         return 1 if self.channels <= 2 else 3
 
@@ -49,15 +54,16 @@ _WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "faces": lambda size: 16 + 8 * size.colours,
         "upscale": lambda size: 16 * (40 + size.stored) + 24,
         "compose": lambda size: 2 * size.stored,
-        "colour": lambda size: 20 * size.colours,
-        "deliver": lambda size: 3 * size.stored,
+        "colour": lambda size: 8 * size.colours,
+        "deliver": lambda size: 2 * size.stored,
     }
 )
 
 
 def need(size: Size, stages: Iterable[str]) -> int:
     """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together."""
-    return _BASE + size.pixels * (2 * size.stored + max((_WORKING[name](size) for name in stages), default=0))
+    # What a stage gives back has 16 bits, whatever the scan has.
+    return _BASE + size.pixels * (2 * size.deep + max((_WORKING[name](size) for name in stages), default=0))
 
 
 def machine_bytes() -> int:

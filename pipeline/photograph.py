@@ -37,7 +37,8 @@ class Container:
     iptc: IPTC-IIM records (dataset markers 0x1C), without the resource block that JPEG and Photoshop wrap around them.
     dpi: pixels per inch, (horizontal, vertical), of the pixels as they stand. pages: full-size pages or frames of the
     source, of which the pixels are the first. conversion: how stored samples became these, where they are not the same
-    (CMYK, Lab, depths other than 8 and 16), in a sentence.
+    (CMYK, Lab, depths other than 8 and 16), in a sentence. orientation: that the file asked for (EXIF 2.32, tag 274), and that
+    the pixels have.
     """
 
     format: str
@@ -48,6 +49,7 @@ class Container:
     dpi: tuple[float, float] | None = None
     pages: int = 1
     conversion: str | None = None
+    orientation: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ _PAYLOAD = [
     ("iptc", pa.binary()),
 ]
 # What a container says in a word; its blocks of bytes have columns of their own.
-_FACTS = ("format", "dpi", "pages", "conversion")
+_FACTS = ("format", "dpi", "pages", "conversion", "orientation")
 ROW = pa.schema([*KEPT, *(pa.field(name, kind) for name, kind in _PAYLOAD)])
 
 

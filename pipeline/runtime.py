@@ -24,8 +24,11 @@ from ray.data import ActorPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import provenance
-from pipeline.errors import JobError, Status, StoreError
+from pipeline.admission import Admission
+from pipeline.errors import ItemError, JobError, Status, StoreError
+from pipeline.memory import Size, budget, need
 from pipeline.models.store import ModelSource, ModelStore
+from pipeline.photograph import Photograph
 from pipeline.recipe import Recipe
 from pipeline.record import Record, from_manifest, pack, unpack
 from pipeline.stage import Device, Stage
@@ -77,6 +80,7 @@ class Work:
     stamp: provenance.Stamp
     run: str
     source: StoreOptions
+    roots: tuple[str, ...]
     output: StoreOptions
     models: ModelSource
     deadline: Deadline
@@ -111,7 +115,8 @@ class StageActor:
         work = self.work
         self.models = ModelStore(work.models)
         self.device = device
-        self.ingest = Ingest(work.recipe.ingest, Store(work.source))
+        self.room = _Room(budget())
+        self.ingest = Ingest(work.recipe.ingest, Store(work.source), work.roots, self.room, self.pool.stages)
         self.deliver = Deliver(work.recipe.deliver, Store(work.output), work.run, work.stamp.recipe_id)
         self.output = Store(work.output)
         self.stages: dict[str, Stage] = {}
@@ -142,11 +147,14 @@ class StageActor:
             raise
         finally:
             faulthandler.cancel_dump_traceback_later()
+            self.room.release()
             self.tally.leave.remote(self.worker, counts, whole=whole)
 
     def _work(self, table: pa.Table, counts: dict[str, StageCount]) -> pa.Table:
         first = "ingest" in self.pool.stages
         records = from_manifest(table) if first else [verify_transit(record) for record in unpack(table)]
+        if not first:
+            records = [self._admit(record) for record in records]
         for name in self.pool.stages:
             self._begin(name, records)
             before, ended = time.perf_counter(), _ended(records)
@@ -157,11 +165,20 @@ class StageActor:
             records = [replace(record, photograph=None) for record in records]
         return pack(records)
 
+    def _admit(self, record: Record) -> Record:
+        """Wait until the machine has room for what this pool does with the photograph."""
+        if record.photograph is not None:
+            try:
+                self.room.hold(need(_size(record.photograph), self.pool.stages))
+            except ItemError as error:
+                return record.ended(error)
+        return record
+
     def _begin(self, stage: str, records: Sequence[Record]) -> None:
         """Whatever hangs in a stage, also in code that never lets Python run again, ends this process after its deadline."""
         size = sum(r.photograph.pixels.size / 3e6 for r in records if r.photograph is not None)
         deadline = self.work.deadline.seconds(size)
-        faulthandler.dump_traceback_later(deadline, exit=True, file=sys.__stderr__ or sys.stderr)
+        self.room.begin(deadline)
         self.tally.at.remote(self.worker, stage, deadline)
 
     def _run(self, name: str, records: list[Record]) -> list[Record]:
@@ -183,6 +200,32 @@ class StageActor:
         """Ray wraps what an actor raises in text; the tally carries the sentences to the driver as they are."""
         if not ray.get(self.tally.stopped.remote()):
             ray.get(self.tally.report.remote(error.faults if error.hint is None else (*error.faults, error.hint)))
+
+
+class _Room(Admission):
+    """Room in the machine's memory, and the deadline of what is done there: waiting for room is no part of that."""
+
+    _deadline: float | None = None
+
+    def begin(self, deadline: float) -> None:
+        """Whatever hangs from now on, also in code that never lets Python run again, ends this process after `deadline`."""
+        self._deadline = deadline
+        faulthandler.dump_traceback_later(deadline, exit=True, file=sys.__stderr__ or sys.stderr)
+
+    def hold(self, size: int) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        super().hold(size)
+        if self._deadline is not None:
+            self.begin(self._deadline)
+
+    def release(self) -> None:
+        self._deadline = None
+        super().release()
+
+
+def _size(photograph: Photograph) -> Size:
+    channels = photograph.pixels.shape[2] + (photograph.alpha is not None)
+    return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
 def _ended(records: Sequence[Record]) -> int:

@@ -32,7 +32,7 @@ from pipeline.models import compat
 from pipeline.models.catalogue import ModelCard
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.models.upscalers import open_upscaler
-from pipeline.photograph import Container, Photograph, luma
+from pipeline.photograph import Container, Photograph, luma, narrowed
 from pipeline.policy import POLICIES
 from pipeline.stage import Device, Stage, Step
 from pipeline.stages.analyse import Analyse
@@ -70,7 +70,9 @@ def alternate(first: Callable[[], object], second: Callable[[], object], runs: i
 
 
 def upscaler_row(name: str, store: ModelStore, model_id: str, precision: str, pixels: Pixels, runs: int) -> Row:
-    parameters = UpscaleParameters(model=model_id, precision=precision, tile=max(pixels.shape[:2]))  # type: ignore[arg-type]
+    tile = max(pixels.shape[:2])
+    # Back-projection is ours alone: what is compared is the bare network.
+    parameters = UpscaleParameters(model=model_id, precision=precision, tile=tile, consistency=0)  # type: ignore[arg-type]
     stage = Upscale(parameters, POLICIES["conservation"])
     stage.open(store, device())
     reference = reference_upscaler(store, model_id)
@@ -80,7 +82,7 @@ def upscaler_row(name: str, store: ModelStore, model_id: str, precision: str, pi
     expected = reference.enhance(bgr)[0][..., ::-1].astype(np.int32)
     step = stage.restore([photograph])[0]
     assert isinstance(step, Step)
-    difference = np.abs(step.photograph.pixels.astype(np.int32) - expected)
+    difference = np.abs(narrowed(step.photograph.pixels).astype(np.int32) - expected)
     error = float((difference.astype(np.float64) ** 2).mean())
     return Row(
         what=f"{name}, {precision} ({step.precision})",

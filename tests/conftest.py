@@ -6,15 +6,26 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
 
-from tests.faults import Faults
+if TYPE_CHECKING:
+    from tests.faults import Faults
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Audits run only where they are asked for by name, whatever else is chosen."""
+    if "audit" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("audit")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +61,8 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def _fault_proxy(s3: str) -> Iterator[Faults]:
+    from tests.faults import Faults
+
     proxy = Faults(s3).start()
     yield proxy
     proxy.stop()
@@ -59,6 +72,7 @@ def _fault_proxy(s3: str) -> Iterator[Faults]:
 def faulty_s3(_fault_proxy: Faults) -> Iterator[Faults]:
     """The service of `s3` behind a proxy that misbehaves when told to; its `address` is the endpoint to use."""
     _fault_proxy.reset()
+    _fault_proxy.hold = 0.1
     yield _fault_proxy
     _fault_proxy.reset()
 

@@ -14,95 +14,38 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import hashlib
 import json
 import random
 import re
-import socket
-import struct
 import threading
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 from yarl import URL
 
-# refused before it is carried out
-BEFORE = ("500", "503", "slowdown", "reset", "timeout")
-# carried out, but the client is not told so
-AFTER = ("lost", "late")
-KINDS: dict[str, tuple[str, ...]] = {
-    "get": (*BEFORE, *AFTER, "cut", "short", "trim", "corrupt"),
-    "head": (*BEFORE, *AFTER),
-    "put": (*BEFORE, *AFTER, "corrupt", "conflict"),
-    "delete": (*BEFORE, *AFTER),
-    "delete-many": (*BEFORE, *AFTER, "partial"),
-    "list": (*BEFORE, *AFTER, "page", "blank", "gap"),
-}
-ERRORS = {
-    "500": (500, "InternalError", "We encountered an internal error. Please try again."),
-    "late": (500, "InternalError", "We encountered an internal error. Please try again."),
-    "503": (503, "ServiceUnavailable", "Service is unable to handle request."),
-    "slowdown": (503, "SlowDown", "Please reduce your request rate."),
-    "conflict": (409, "ConditionalRequestConflict", "The conditional request cannot succeed."),
-    "expired": (400, "ExpiredToken", "The provided token has expired."),
-    "unknown-key": (403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
-    "bad-signature": (403, "SignatureDoesNotMatch", "The request signature we calculated does not match."),
-    "denied": (403, "AccessDenied", "Access Denied"),
-    "no-bucket": (404, "NoSuchBucket", "The specified bucket does not exist"),
-    "full": (507, "InsufficientStorage", "There is no room left."),
-    "refused-condition": (
-        501,
-        "NotImplemented",
-        "A header you provided implies functionality that is not implemented.",
-    ),
-    "bad-digest": (400, "BadDigest", "The Content-MD5 or checksum you specified did not match what we received."),
-}
-_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "expect", "content-length"}
-_XMLNS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
-
-
-@dataclass
-class Switches:
-    """What holds for every request until it is set back.
-
-    credentials: "expired", "unknown-key", "bad-signature" or None. denied: keys ("bucket/key") and, for listings, buckets
-    that may not be touched. full: nothing more is taken. no_bucket: buckets that are gone. conditions: "honour", "ignore"
-    or "refuse" (501) If-None-Match. lag: in how many listings a new key is missing. delay: seconds before each answer.
-    """
-
-    credentials: str | None = None
-    denied: list[str] = field(default_factory=list)
-    full: bool = False
-    no_bucket: list[str] = field(default_factory=list)
-    conditions: str = "honour"
-    lag: int = 0
-    delay: float = 0.0
-    rate: float = 0.0
-
-
-@dataclass
-class Rule:
-    """`kind` for the next `times` requests for `key` ("bucket/key"; a bucket's name for listings), after `skip` of them.
-
-    op: only this operation of KINDS. after: bytes of the body that still go through, for cut, short and trim.
-    """
-
-    key: str
-    kind: str
-    times: int = 1
-    op: str | None = None
-    after: int | None = None
-    skip: int = 0
+from tests.fault_kinds import (
+    AFTER,
+    ERRORS,
+    HOP,
+    KINDS,
+    Rule,
+    Switches,
+    error,
+    flipped,
+    halved,
+    hang_up,
+    has_its_digests,
+    operation,
+    passed,
+    without_keys,
+)
 
 
 class Faults:
@@ -134,7 +77,8 @@ class Faults:
         """No more faults, and nothing counted yet."""
         self.switches = Switches()
         self.rules.clear()
-        for counter in (self.injected, self.requests, self.served, self._hidden):
+        self.seed = 0
+        for counter in (self.injected, self.requests, self.served, self._seen, self._hidden):
             counter.clear()
         self.unchecked.clear()
 
@@ -191,7 +135,7 @@ class Faults:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         bucket, _, key = unquote(request.rel_url.raw_path).lstrip("/").partition("/")
-        op = _operation(request, key)
+        op = operation(request, key)
         place = f"{bucket}/{key}" if key else bucket
         self.requests[op] += 1
         if self.switches.delay:
@@ -207,7 +151,7 @@ class Faults:
             self._note(op, place, kind)
             if kind == "timeout":
                 await self._wait()
-            return _hang_up(request)
+            return hang_up(request)
         return await self._forward(request, op, place, body, kind, after)
 
     async def _wait(self) -> None:
@@ -258,7 +202,7 @@ class Faults:
 
     def _inject(self, request: web.Request, op: str, place: str, kind: str) -> web.Response:
         self._note(op, place, kind)
-        return _error(request, kind)
+        return error(request, kind)
 
     # -- what is carried out ------------------------------------------------------------------------------------------
 
@@ -268,14 +212,17 @@ class Faults:
         if op == "put":
             if kind == "corrupt":
                 self._note(op, place, kind)
-                body = _flipped(body)
-            if not self._sound(request, place, body):
-                return _error(request, "bad-digest")
+                body = flipped(body)
+            checked = has_its_digests(request, body)
+            if checked is None:
+                self.unchecked.append(place)
+            elif not checked:
+                return error(request, "bad-digest")
         keys: list[str] = []
         if op == "delete-many" and kind == "partial":
             self._note(op, place, kind)
-            body, keys = _halved(body)
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+            body, keys = halved(body)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
         if self.switches.conditions == "ignore":
             headers.pop("If-None-Match", None)
         # moto looks and writes in two steps; S3 does both at once.
@@ -294,24 +241,13 @@ class Faults:
             data = re.sub(rb"</(\w+:)?DeleteResult>", errors.encode() + rb"\g<0>", data)
         if kind in AFTER:
             self._note(op, place, kind)
-            return _hang_up(request) if kind == "lost" else _error(request, kind)
-        response = web.Response(status=answer.status, headers=_passed(answer.headers))
+            return hang_up(request) if kind == "lost" else error(request, kind)
+        response = web.Response(status=answer.status, headers=passed(answer.headers))
         if request.method == "HEAD":
             response.headers["Content-Length"] = answer.headers.get("Content-Length", "0")
         else:
             response.body = data
         return response
-
-    def _sound(self, request: web.Request, place: str, body: bytes) -> bool:
-        if request.headers.get("x-amz-content-sha256", "").startswith("STREAMING"):
-            return True
-        md5 = request.headers.get("Content-MD5")
-        crc = request.headers.get("x-amz-checksum-crc32")
-        if md5 is None and crc is None:
-            self.unchecked.append(place)
-        if md5 is not None and md5 != base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode():
-            return False
-        return crc is None or crc == base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
 
     async def _stream(
         self, request: web.Request, place: str, answer: Any, kind: str | None, after: int | None
@@ -319,32 +255,42 @@ class Faults:
         if kind is not None:
             self._note("get", place, kind)
         if kind == "late":
-            return _error(request, kind)
+            return error(request, kind)
         if kind == "lost":
-            return _hang_up(request)
+            return hang_up(request)
         length = int(answer.headers["Content-Length"])
         stop = length if kind not in ("cut", "short", "trim") else min(length, length // 2 if after is None else after)
-        response = web.StreamResponse(status=answer.status, headers=_passed(answer.headers))
+        response = web.StreamResponse(status=answer.status, headers=passed(answer.headers))
         response.content_length = stop if kind == "trim" else length
+        try:
+            await self._send(request, place, answer, kind, stop, response)
+        except ConnectionError:
+            return response  # the client has hung up: it may
+        if stop < length and kind in ("cut", "short"):
+            return hang_up(request, gently=kind == "short")
+        return response
+
+    async def _send(
+        self, request: web.Request, place: str, answer: Any, kind: str | None, stop: int, response: web.StreamResponse
+    ) -> None:
         await response.prepare(request)
         sent = 0
         async for chunk in answer.content.iter_chunked(1 << 16):
             piece = chunk[: stop - sent]
             if kind == "corrupt":
-                piece, kind = _flipped(piece), None
+                piece, kind = flipped(piece), None
             await response.write(piece)
             sent += len(piece)
             self.served[place] += len(piece)
             if sent == stop:
                 break
-        if stop < length and kind in ("cut", "short"):
-            return _hang_up(request, gently=kind == "short")
-        await response.write_eof()
-        return response
+        if kind not in ("cut", "short"):
+            await response.write_eof()
 
     def _listing(self, place: str, data: bytes, kind: str | None) -> bytes:
         if self._hidden:
-            data = self._without_hidden(place, data)
+            data = without_keys(data, [name.split("/", 1)[1] for name in self._hidden if name.startswith(f"{place}/")])
+            self._hidden = {name: left - 1 for name, left in self._hidden.items() if left > 1}
         if kind in ("page", "blank", "gap"):
             self._note("list", place, kind)
         if kind == "page":
@@ -354,68 +300,6 @@ class Faults:
         if kind == "gap":
             return re.sub(rb"<Contents>(?:(?!<Contents>).)*</Contents>", b"", data, count=1, flags=re.DOTALL)
         return data
-
-    def _without_hidden(self, bucket: str, data: bytes) -> bytes:
-        tree = ElementTree.fromstring(data)  # noqa: S314
-        hidden = 0
-        for found in tree.findall(f"{_XMLNS}Contents"):
-            name = f"{bucket}/{unquote(found.findtext(f'{_XMLNS}Key', ''))}"
-            if name in self._hidden:
-                hidden += 1
-                tree.remove(found)
-        count = tree.find(f"{_XMLNS}KeyCount")
-        if count is not None:
-            count.text = str(int(count.text or 0) - hidden)
-        self._hidden = {name: left - 1 for name, left in self._hidden.items() if left > 1}
-        return ElementTree.tostring(tree, "utf-8", default_namespace=None)
-
-
-def _operation(request: web.Request, key: str) -> str:
-    if request.method == "POST" and "delete" in request.query:
-        return "delete-many"
-    if key:
-        return request.method.lower()
-    return "list" if request.method == "GET" and "list-type" in request.query else "bucket"
-
-
-def _passed(headers: Any) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in _HOP}
-
-
-def _error(request: web.Request, kind: str) -> web.Response:
-    status, code, text = ERRORS[kind]
-    if request.method == "HEAD":
-        return web.Response(status=status)
-    body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{text}</Message></Error>'
-    return web.Response(status=status, body=body.encode(), content_type="application/xml")
-
-
-def _hang_up(request: web.Request, *, gently: bool = False) -> web.Response:
-    """End the connection: with RST, or `gently` with FIN as if all had been sent."""
-    transport = request.transport
-    if transport is not None:
-        if gently:
-            transport.close()
-        else:
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
-    return web.Response()
-
-
-def _flipped(data: bytes) -> bytes:
-    return data[:-1] + bytes([data[-1] ^ 1]) if data else b"?"
-
-
-def _halved(body: bytes) -> tuple[bytes, list[str]]:
-    """A request to delete many, without its second half; and the keys that are left out."""
-    tree = ElementTree.fromstring(body)  # noqa: S314
-    named = [element for element in tree if element.tag.endswith("Object")]
-    left_out = named[len(named) // 2 :]
-    for element in left_out:
-        tree.remove(element)
-    return ElementTree.tostring(tree), [
-        next(e.text or "" for e in element if e.tag.endswith("Key")) for element in left_out
-    ]
 
 
 @contextmanager

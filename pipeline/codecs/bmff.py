@@ -164,7 +164,11 @@ def _locations(iloc: bytes) -> dict[int, tuple[int, tuple[tuple[int, int], ...]]
         number(2)
         base = number(sizes[2])
         extents = []
-        for _ in range(number(2)):
+        count, size = number(2), sizes[3] + sizes[0] + sizes[1]
+        # Extents without a size of their own would cost nothing in the file, and 65,535 turns of this loop each.
+        if count > 1 and (size == 0 or at + count * size > len(iloc)):
+            raise ValueError("item locations have no room for their extents")
+        for _ in range(count):
             number(sizes[3])
             extents.append((base + number(sizes[0]), number(sizes[1])))
         found[item] = (method, tuple(extents))

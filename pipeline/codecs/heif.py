@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.codecs import bmff, exif
 from pipeline.codecs.icc import from_code_points
-from pipeline.codecs.metadata import clean_xmp, turned_dpi, upright
+from pipeline.codecs.metadata import clean_xmp, turned_dpi
 from pipeline.codecs.samples import assemble, check_size, depth_note, divide_by_alpha, three_axes, to_full_range
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph
@@ -54,7 +54,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         pages=pages,
         conversion=depth_note(bits),
     )
-    return assemble(item_id, upright(to_full_range(samples, 2**bits - 1), orientation), container)
+    return assemble(item_id, to_full_range(samples, 2**bits - 1), container, orientation)
 
 
 def _avif(data: bytes, meta: bmff.Meta, max_pixels: int) -> tuple[Any, int, int]:

@@ -15,8 +15,8 @@ POINTERS: Mapping[int, Mapping[int, object]] = {EXIF: {INTEROP: {}}, GPS: {}}
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
-# More pages than any scan has; a longer chain is a loop or an attack.
-_MOST_PAGES = 10_000
+# More pages than any scan has, and more tags than any page; a longer chain is a loop or an attack.
+_MOST_PAGES, _MOST_TAGS = 2_000, 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ def read(
         raise ValueError("a directory lies outside the data")
     [number] = count.unpack_from(data, start)
     at = start + count.size
-    if number > (len(data) - at) // entry.size:
-        raise ValueError("a directory ends outside the data")
+    if number > min((len(data) - at) // entry.size, _MOST_TAGS):
+        raise ValueError("a directory ends outside the data, or has more tags than there are")
     fields: dict[int, Field] = {}
     for place in range(at, at + number * entry.size, entry.size):
         code, kind, values, inline = entry.unpack_from(data, place)

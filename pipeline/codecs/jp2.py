@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.codecs import exif, iptc
 from pipeline.codecs.cms import cmyk_to_rgb
 from pipeline.codecs.icc import colour_space, romm
-from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi, upright
+from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi
 from pipeline.codecs.samples import (
     assemble,
     check_size,
@@ -104,7 +104,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         dpi=turned_dpi(_resolution(found, cleaned.dpi), orientation),
         conversion=conversion,
     )
-    return assemble(item_id, upright(samples, orientation), container)
+    return assemble(item_id, samples, container, orientation)
 
 
 def _read(data: bytes) -> dict[bytes, bytes]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.codecs import exif, iptc
 from pipeline.codecs.icc import SRGB_CURVE, Chromaticities, Curve, from_code_points, rgb_profile
-from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi, upright
+from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi
 from pipeline.codecs.samples import assemble, check_size, depth_note, joined
 from pipeline.photograph import Container, Photograph
 
@@ -48,7 +48,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         dpi=turned_dpi(_resolution(found.get(b"pHYs"), cleaned.dpi), orientation),
         conversion=None if colour == 3 else depth_note(depth),
     )
-    return assemble(item_id, upright(samples, orientation), container)
+    return assemble(item_id, samples, container, orientation)
 
 
 @dataclass(frozen=True, slots=True)

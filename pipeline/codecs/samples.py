@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.codecs.metadata import upright
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph, Pixels
 
@@ -25,13 +27,16 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def assemble(item_id: str, samples: NDArray[Any], container: Container) -> Photograph:
-    """samples: H x W or H x W x 1..4, 8 or 16 bits; an even number of channels means that the last is alpha."""
+def assemble(item_id: str, samples: NDArray[Any], container: Container, orientation: int = 1) -> Photograph:
+    """samples: H x W or H x W x 1..4, 8 or 16 bits, as stored; an even number of channels means that the last is alpha.
+    orientation: as EXIF has it (tag 274); the photograph stands upright."""
     samples = three_axes(samples)
     if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4) or samples.dtype.name not in ("uint8", "uint16"):
         raise ItemError(Reason.UNSUPPORTED, f"samples of shape {samples.shape} and type {samples.dtype}")
     if 0 in samples.shape:
         raise ItemError(Reason.TRUNCATED, "the image has no pixels")
+    samples = upright(samples, orientation)
+    container = replace(container, orientation=orientation if 1 <= orientation <= 8 else 1)
     colours = 1 if samples.shape[2] <= 2 else 3
     alpha = np.ascontiguousarray(samples[..., colours]) if samples.shape[2] > colours else None
     return Photograph(item_id, np.ascontiguousarray(samples[..., :colours]), container, alpha)

@@ -14,7 +14,7 @@ from pipeline.codecs import exif, ifd, iptc
 from pipeline.codecs.cms import cmyk_to_rgb, lab_to_rgb
 from pipeline.codecs.icc import romm
 from pipeline.codecs.ifd import Field, Layout
-from pipeline.codecs.metadata import clean_xmp, turned_dpi, upright
+from pipeline.codecs.metadata import clean_xmp, turned_dpi
 from pipeline.codecs.samples import assemble, check_size, depth_note, divide_by_alpha, to_full_range
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph, Pixels
@@ -26,6 +26,8 @@ _COLOURS = ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE", "YCBCR", "SEPARATED", 
 _DEPTHS = {"PALETTE": (1, 2, 4, 8, 16), "SEPARATED": (8, 16), "CIELAB": (8, 16), "ICCLAB": (8, 16), "YCBCR": (8,)}
 # What only cameras write: colour filter arrays, linear raw, and the compressions of Sony, Nikon and Pentax.
 _RAW_PHOTOMETRIC, _RAW_COMPRESSION = (32803, 34892), (32767, 32769, 34713, 65535)
+# Strips are read so many bytes at a time; tifffile's default keeps a quarter of a gigabyte.
+_READ_BYTES = 4 << 20
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _D50 = (0.3457, 0.3585)
 
@@ -65,7 +67,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         pages=_pages(data),
         conversion=conversion,
     )
-    return assemble(item_id, upright(samples, orientation), container)
+    return assemble(item_id, samples, container, orientation)
 
 
 def _bytes(tags: dict[int, Field], code: int) -> bytes | None:
@@ -147,7 +149,7 @@ def _check_segments(page: Any, length: int) -> None:
 
 
 def _samples(page: Any) -> Pixels:
-    samples: NDArray[Any] = page.asarray(maxworkers=1)
+    samples: NDArray[Any] = page.asarray(maxworkers=1, buffersize=_READ_BYTES)
     samples = samples.astype(np.uint8) if samples.dtype == bool else samples
     samples = samples.reshape(page.shaped[1:] if page.planarconfig == 1 else page.shaped)
     # Normalised by tifffile: (separate samples,) depth, length, width, contiguous samples.

@@ -42,7 +42,7 @@ class Ingest:
     """
 
     name: ClassVar[str] = "ingest"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
 
     def __init__(
         self,
@@ -125,6 +125,8 @@ def _sound_metadata(photograph: Photograph) -> tuple[Photograph, dict[str, Any]]
     """
     container = photograph.container
     findings: dict[str, Any] = {"pages": container.pages} if container.pages > 1 else {}
+    if container.orientation != 1:
+        findings["orientation"] = container.orientation
     if container.conversion is not None:
         findings["conversion"] = container.conversion
     for name, most in MOST_BYTES.items():

@@ -31,7 +31,9 @@ class Connection:
             )
         except ValueError as error:
             raise StoreError(f"{options.endpoint}: {error}") from error
+        # Of each bucket: whether it refuses a name that is taken, and whether it gives an object's metadata back.
         self.conditional: dict[str, bool] = {}
+        self.keeps_marks: dict[str, bool] = {}
 
 
 # Checksums are computed and compared by `objects`: botocore's default would send them behind the body in a form that

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,8 +29,6 @@ T = TypeVar("T")
 # What one PUT may carry. Larger objects would need uploads in parts, which a killed process leaves behind, and whose
 # end not every service can make conditional; no photograph that Albumen delivers comes near.
 LARGEST_PUT = 5 * 2**30
-# A larger body is only sent once the service has said that it wants it (Expect: 100-continue).
-_ASK_FIRST = 1 << 20
 _MARK = "albumen-write"
 _KEYS_A_DELETE = 1000
 _MANY_DELETES_UNKNOWN = {errno.ENOSYS, errno.EINVAL, errno.EIO}
@@ -193,7 +190,7 @@ class Objects:
             "put_object",
             Bucket=bucket,
             Key=key,
-            Body=data if len(data) <= _ASK_FIRST else io.BytesIO(data),
+            Body=data,
             # Every service compares the first; Amazon and its like also keep the second and give it back with the bytes.
             ContentMD5=content_md5(data),
             ChecksumAlgorithm="CRC32",
@@ -222,21 +219,28 @@ class Objects:
         return self._persist(attempt)
 
     def _is_own(self, uri: str, mark: str, data: bytes) -> bool:
-        bucket, key = split(uri)
         try:
-            found = self._ask(uri, "head_object", Bucket=bucket, Key=key)["Metadata"].get(_MARK)
-            return found == mark if found is not None else self.read(uri) == data
+            if connect(self.options).keeps_marks.get(split(uri)[0]):
+                return self._mark(uri) == mark
+            return self.read(uri) == data
         except FileNotFoundError as error:
             raise PassingError(f"{uri} was there and is gone") from error
+
+    def _mark(self, uri: str) -> str | None:
+        bucket, key = split(uri)
+        mark: str | None = self._ask(uri, "head_object", Bucket=bucket, Key=key)["Metadata"].get(_MARK)
+        return mark
 
     def _probe(self, uri: str) -> bool:
         """Create one name twice: the second time must be refused."""
         try:
             honoured = self._create(uri, b"1") and not self._create(uri, b"2")
+            marked = self._persist(partial(self._mark, uri)) is not None
         except OSError as error:
             if error.errno in (errno.ENOSYS, errno.EINVAL) and not isinstance(error, GaveUpError):
                 return False
             raise
+        connect(self.options).keeps_marks[split(uri)[0]] = marked
         # A store that lets nothing be deleted keeps one small object more.
         with suppress(PermissionError):
             self.delete(uri)

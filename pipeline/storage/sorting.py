@@ -14,7 +14,7 @@ from pipeline.storage.names import Patience
 
 # About 50 MB of names; more are sorted by parts, on disk.
 RUN = 500_000
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
 
 
 def names_in_order(folder: bytes, patience: Patience) -> Iterator[bytes]:

@@ -103,7 +103,7 @@ class Store:
             raise ItemError(Reason.SOURCE_MISSING, f"{uri} is not there") from error
         except OSError as error:
             self._raise_if_all_is_lost(kind, uri, error)
-            raise ItemError(Reason.SOURCE_UNREADABLE, f"{uri}: {error.strerror or error}") from error
+            raise ItemError(Reason.SOURCE_UNREADABLE, _named(uri, error)) from error
 
     def _raise_if_all_is_lost(self, kind: _Kind, uri: str, error: OSError) -> None:
         """Tell one photograph's trouble from that of all: the store is asked for something else."""
@@ -186,11 +186,11 @@ class Store:
         except CredentialsError as error:
             return str(error)
         except PermissionError as error:
-            return f"{root}: these credentials may not list {split(root)[0]!r}: {error}"
+            return f"these credentials may not list the bucket {split(root)[0]!r}: {_named(root, error)}"
         except StoreError as error:
             return str(error)
         except OSError as error:
-            return f"{root}: {error}"
+            return _named(root, error)
         return None
 
     def _kind(self, uri: str) -> _Kind:
@@ -205,6 +205,12 @@ def _scheme(uri: str) -> str:
 
 def _is_s3(uri: str) -> bool:
     return _scheme(uri) in _S3
+
+
+def _named(uri: str, error: OSError) -> str:
+    """The error's sentence, with the place in front where it does not start with it."""
+    text = error.strerror or str(error)
+    return text if text.startswith(uri) else f"{uri}: {text}"
 
 
 def _check_plain_file(uri: str) -> None:

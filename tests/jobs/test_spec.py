@@ -500,3 +500,28 @@ def test_a_model_that_no_adapter_opens_is_a_fault_of_the_spec(make_spec: Callabl
 def test_a_model_of_another_task_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
     with pytest.raises(SpecError, match="is for 'faces' and cannot be used for 'upscale'"):
         make_spec(recipe={"stages": ["upscale"], "upscale": {"model": "gfpgan-v1.4"}})
+
+
+def test_the_source_folder_is_the_root_where_none_is_named(make_spec: Merge, tmp_path: Path) -> None:
+    assert make_spec().collection.allowed_roots == (str(tmp_path / "scans"),)
+    assert make_spec(collection={"source": "lists/jan.csv"}).collection.allowed_roots == (str(tmp_path / "lists"),)
+    assert make_spec(collection={"source": "s3://bucket/scans/"}).collection.allowed_roots == ("s3://bucket/scans",)
+
+
+def test_named_roots_are_exactly_what_is_allowed(make_spec: Merge, tmp_path: Path) -> None:
+    spec = make_spec(collection={"source": "list.csv", "roots": ["boxes", "/archive", "s3://bucket/scans"]})
+    assert spec.collection.allowed_roots == (str(tmp_path / "boxes"), "/archive", "s3://bucket/scans")
+    assert parse_spec(json.loads(spec.to_json()), Path("/elsewhere")) == spec
+
+
+@pytest.mark.parametrize("roots", [["other"], ["s3://bucket"]])
+def test_a_source_folder_lies_below_its_roots(make_spec: Merge, roots: list[str]) -> None:
+    with pytest.raises(SpecError, match=r"collection\.roots: the source"):
+        make_spec(collection={"roots": roots})
+
+
+def test_a_root_in_a_store_that_is_not_read_is_a_fault(make_spec: Merge) -> None:
+    with pytest.raises(SpecError, match=r"collection\.roots: gs://bucket"):
+        make_spec(collection={"source": "list.csv", "roots": ["gs://bucket"]})
+    with pytest.raises(SpecError, match=r"collection\.roots"):
+        make_spec(collection={"source": "list.csv", "roots": [""]})

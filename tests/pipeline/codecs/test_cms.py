@@ -56,6 +56,16 @@ def test_cmyk_tiff_becomes_wide_rgb(kit: SimpleNamespace, inks: NDArray[np.uint8
     check(found.pixels, found.container.icc, inks, press, 1.0)
 
 
+def test_alpha_beside_inks_is_kept(kit: SimpleNamespace, inks: NDArray[np.uint8], press: bytes) -> None:
+    alpha = inks[::-1, :, 0].copy()
+    five = np.dstack([inks, alpha])
+    data = kit.by_tifffile(five, photometric="separated", iccprofile=press, extrasamples=["unassalpha"])
+    found = decode(data, "item", LIMIT)
+    assert np.array_equal(found.alpha, alpha.astype(np.uint16) * 257)
+    plain = decode(kit.by_tifffile(inks, photometric="separated", iccprofile=press), "item", LIMIT)
+    assert np.array_equal(found.pixels, plain.pixels)
+
+
 def test_sixteen_bit_cmyk_tiff_is_the_same_print(kit: SimpleNamespace, inks: NDArray[np.uint8], press: bytes) -> None:
     shallow = decode(kit.by_tifffile(inks, photometric="separated", iccprofile=press), "item", LIMIT).pixels
     wide = kit.by_tifffile(inks.astype(np.uint16) * 257, photometric="separated", iccprofile=press)

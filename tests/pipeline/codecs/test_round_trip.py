@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import get_args
 
 import imagecodecs
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.codecs import ENCODERS, SUFFIXES, decode, encode
+from pipeline.codecs import ENCODERS, SUFFIXES, FileFormat, decode, encode
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph
 
@@ -96,7 +97,7 @@ def test_jpeg_takes_what_it_can_hold_and_refuses_the_rest(photograph: Photograph
 
 
 @pytest.mark.parametrize("output", sorted(ENCODERS))
-@SETTINGS
+@settings(SETTINGS, max_examples=12)
 @given(photograph=photographs())
 def test_the_same_photograph_gives_the_same_bytes(output: str, photograph: Photograph) -> None:
     if fits(photograph, output):
@@ -139,4 +140,4 @@ def test_lossy_of_a_quality_is_smaller(output: str, kit: SimpleNamespace, rng: n
 
 
 def test_every_format_has_a_suffix() -> None:
-    assert set(SUFFIXES) == set(ENCODERS)
+    assert set(SUFFIXES) == set(ENCODERS) == set(get_args(FileFormat))

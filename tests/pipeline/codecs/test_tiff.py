@@ -125,6 +125,17 @@ def test_a_chain_of_pages_that_bites_its_tail_ends(picture: NDArray[np.uint8], k
     assert decode(bytes(data), "item", LIMIT).container.pages == 1
 
 
+def test_a_chain_made_to_take_long_ends_soon(picture: NDArray[np.uint8], kit: SimpleNamespace) -> None:
+    """Thousands of directories that overlap, each of tens of thousands of tags."""
+    data = bytearray(kit.by_tifffile(picture, photometric="rgb", byteorder="<"))
+    [first] = struct.unpack_from("<I", data, 4)
+    [entries] = struct.unpack_from("<H", data, first)
+    data += bytes(len(data) % 2)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, len(data))
+    data += struct.pack("<H", 65_535) * 1_000_000
+    assert decode(bytes(data), "item", LIMIT).container.pages == 1
+
+
 def test_raw_files_are_named_and_refused(picture: NDArray[np.uint8], kit: SimpleNamespace) -> None:
     dng = kit.by_tifffile(picture, photometric="rgb", extratags=[(50706, "B", 4, (1, 4, 0, 0), True)])
     assert refusal(dng, "DNG") is Reason.UNSUPPORTED

@@ -10,7 +10,7 @@ import s3fs
 from pipeline.storage import Patience, Store, StoreOptions
 from tests.faults import Faults
 
-QUICK = Patience(connect=2.0, answer=0.5, pause=0.005, longest_pause=0.02, total=5.0)
+QUICK = Patience(pause=0.005, longest_pause=0.02, total=20.0)
 
 
 @pytest.fixture

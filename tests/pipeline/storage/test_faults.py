@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import socket
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.storage import CredentialsError, GaveUpError, Patience, Store, StoreOptions
-from tests.faults import AFTER, BEFORE, KINDS, Faults
+from tests.fault_kinds import AFTER, BEFORE, KINDS
+from tests.faults import Faults
 
 BODY = bytes(range(256)) * 4_000  # 1 MB: several pieces on the wire
 
@@ -113,6 +117,37 @@ class TestWhatPasses:
         assert faulty_s3.injected[kind] == 2
 
 
+class TestTimeouts:
+    PATIENCE = Patience(connect=0.3, answer=0.3, pause=0.01, longest_pause=0.02, total=30.0)
+
+    def test_an_answer_that_does_not_come(
+        self, direct: Store, faulty_s3: Faults, root: str, uri: str, bucket: str
+    ) -> None:
+        direct.put(uri, BODY)
+        store = Store(StoreOptions(faulty_s3.address, self.PATIENCE))
+        faulty_s3.hold = 60.0
+        for key in (place(uri), place(uri), place(uri), bucket):
+            faulty_s3.fail(key, "timeout")
+        assert store.read(uri) == BODY
+        store.put(uri, b"new")
+        assert [entry.key for entry in store.list(root)] == ["one.tif"]
+        store.delete(uri)
+        assert not direct.exists(uri)
+        assert faulty_s3.injected["timeout"] >= 2
+
+    def test_a_connection_that_does_not_come(self, uri: str) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+            # Nobody accepts; once the queue is full, the system leaves further callers without any answer.
+            for _ in range(3):
+                caller = waiting.enter_context(socket.socket())
+                caller.setblocking(False)
+                caller.connect_ex(server.getsockname())
+            hasty = replace(self.PATIENCE, total=0.1)
+            store = Store(StoreOptions(f"http://127.0.0.1:{server.getsockname()[1]}", hasty))
+            with pytest.raises(GaveUpError, match="onnect timeout"):
+                store.read(uri)
+
+
 def test_a_read_goes_on_where_it_broke_off(store: Store, direct: Store, faulty_s3: Faults, uri: str) -> None:
     """As a line that breaks again and again: reading from the start again would never end."""
     direct.put(uri, BODY)
@@ -202,7 +237,7 @@ class TestChecksums:
 
 
 def impatient(store: Store) -> Store:
-    patience = Patience(answer=0.5, pause=0.01, longest_pause=0.05, total=0.2)
+    patience = Patience(pause=0.01, longest_pause=0.05, total=0.2)
     return Store(StoreOptions(store.options.endpoint, patience))
 
 
@@ -324,7 +359,19 @@ class TestStops:
         with pytest.raises(ItemError) as caught:
             store.read_source(uri, 100)
         assert caught.value.reason is Reason.SOURCE_UNREADABLE
+        assert caught.value.detail == f"{uri}: Access Denied (AccessDenied)"
         once(faulty_s3)
+
+    def test_a_folder_is_checked_in_one_sentence(self, store: Store, faulty_s3: Faults, root: str, bucket: str) -> None:
+        assert store.check_folder(root) is None
+        faulty_s3.switches.denied = [bucket]
+        assert store.check_folder(root) == (
+            f"these credentials may not list the bucket {bucket!r}: {root}: Access Denied (AccessDenied)"
+        )
+        faulty_s3.switches.credentials = "expired"
+        assert (store.check_folder(root) or "").startswith(
+            f"{root}: the credentials have expired (ExpiredToken). Renew"
+        )
 
     def test_a_bucket_that_may_not_be_touched_stops_the_run(
         self, store: Store, direct: Store, faulty_s3: Faults, uri: str, bucket: str
