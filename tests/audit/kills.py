@@ -36,6 +36,7 @@ _JOB = """
 [collection]
 name = "audit"
 source = "{source}"
+max_megapixels = 20
 [output]
 uri = "{run}"
 format = "png"
