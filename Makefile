@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test check audit fuzz bench lock clean
+.PHONY: demo test check slow audit fuzz bench lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "Albumen needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v)'
@@ -28,7 +28,7 @@ check: $(READY) ## Style, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: $(READY) ## The slow audits: every hostile file, measured memory
+slow: $(READY) ## The slow tests: every hostile file, measured memory
 	$(BIN)/python -m pytest -m audit
 
 SECONDS ?= 600
@@ -38,9 +38,15 @@ fuzz: $(READY) ## Fuzz the decoder; findings go to fuzz-findings/
 bench: $(READY) ## Side by side with the reference package on this machine
 	$(BIN)/python -m tests.bench
 
+KILLS ?= 200
+SEED ?= 1
+AUDIT := audit-$(KILLS)-$(SEED)
+audit: $(READY) ## Kill a run KILLS times at random moments, then prove that nothing is missing, torn or done twice
+	$(BIN)/python -m tests.audit.kills --kills $(KILLS) --seed $(SEED) --work $(AUDIT) $(AUDIT_OPTIONS)
+
 lock: $(READY) ## Resolve pyproject.toml anew; no index address goes into the lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \
 		--override overrides.txt --no-header --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) albumen-demo
+	rm -rf $(VENV) albumen-demo $(wildcard audit-*)

@@ -73,6 +73,10 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
     for entry in store.list_if_there(join(run, "manifest")):
         if is_temporary(entry.key) or (entry.key.endswith(".parquet") and entry.key not in parts):
             yield _orphan("manifest", entry)
+    for name in ("lease", "attempts", "provenance/seals"):
+        for entry in store.list_if_there(join(run, name)):
+            if is_temporary(entry.key):
+                yield _orphan("temporary", entry)
     yield from _images(store, run)
 
 

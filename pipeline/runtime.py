@@ -21,6 +21,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import provenance
 from pipeline.admission import Admission
@@ -246,7 +247,9 @@ def restore(
     Raises JobError where the run cannot go on.
     """
     lost = _configure()
-    tally = ray.remote(num_cpus=0)(Tally).remote()
+    # Beside the driver, whose end it shares: on any other node its loss would leave workers that nobody counts.
+    beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    tally = ray.remote(num_cpus=0, scheduling_strategy=beside)(Tally).remote()
     data = ray.data.from_arrow(list(pending))
     for pool in pools:
         fitting = replace(pool, size=min(pool.size, len(pending)))
@@ -329,7 +332,13 @@ def _configure() -> _Lost:
 
 
 def _raise_faults(tally: Any) -> None:
-    _, faults = ray.get(tally.snapshot.remote())
+    try:
+        _, faults = ray.get(tally.snapshot.remote())
+    except ray.exceptions.RayActorError as error:
+        raise JobError(
+            f"the cluster lost the worker that counts for the driver: {_first_line(error)}",
+            hint="Run the same command again to go on.",
+        ) from error
     if faults:
         raise JobError(faults)
 

@@ -188,7 +188,7 @@ class Faults:
             return None, None
         asked = f"{self.seed} {op} {request.raw_path} {request.headers.get('Range', '')}"
         self._seen[asked] += 1
-        draw = random.Random(f"{asked} {self._seen[asked]}")  # noqa: S311
+        draw = random.Random(f"{asked} {self._seen[asked]}")
         if draw.random() >= self.switches.rate:
             return None, None
         kinds = [kind for kind in KINDS[op] if kind != "conflict" or "If-None-Match" in request.headers]

@@ -200,7 +200,7 @@ class TestCreate:
         assert keys(direct, root) == []
 
     def test_a_large_object_is_one_request_and_keeps_its_checksum(self, faulty_s3: Faults, root: str) -> None:
-        body = random.Random(1).randbytes(30_000_000)  # noqa: S311
+        body = random.Random(1).randbytes(30_000_000)
         store = Store(StoreOptions(faulty_s3.address))
         store.put(f"{root}/big", body)
         assert faulty_s3.requests["put"] == 1
@@ -246,10 +246,10 @@ def test_exists_knows_objects_prefixes_and_buckets(direct: Store, root: str, buc
 
 
 def test_a_reader_reads_as_a_file_does(direct: Store, root: str, tmp_path: Path) -> None:
-    body = random.Random(2).randbytes(9_000_000)  # noqa: S311
+    body = random.Random(2).randbytes(9_000_000)
     direct.put(f"{root}/x", body)
     (tmp_path / "x").write_bytes(body)
-    draw = random.Random(3)  # noqa: S311
+    draw = random.Random(3)
     with direct.open(f"{root}/x") as ours, (tmp_path / "x").open("rb") as theirs:
         for _ in range(60):
             offset, whence = draw.choice([(draw.randrange(9_100_000), 0), (-draw.randrange(9_000_000), 2), (0, 1)])
@@ -311,7 +311,7 @@ def test_over_tls_too_the_checksums_are_headers(size: int) -> None:
 
 def _at_random(store: Store, root: str, seed: int, steps: int) -> dict[str, bytes]:
     """Operations drawn by chance; every answer is compared with a dictionary. The dictionary at the end."""
-    draw, model = random.Random(seed), dict[str, bytes]()  # noqa: S311
+    draw, model = random.Random(seed), dict[str, bytes]()
     for step in range(steps):
         key = f"{draw.choice('abc')}/{draw.randrange(12):02d}"
         uri, body = f"{root}/{key}", draw.randbytes(draw.choice([0, 1, 900, 300_000]))

@@ -1,0 +1,46 @@
+"""The short audit: a run is killed a few times, at its planning, at work, below it and around it; then it is whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.audit.ledger import KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.cluster
+def test_a_run_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
+    work = tmp_path / "audit"
+    command = [
+        sys.executable,
+        "-m",
+        "tests.audit.kills",
+        "--short",
+        "--kills",
+        "8",
+        "--seed",
+        "3",
+        "--photographs",
+        "70",
+    ]
+    done = subprocess.run([*command, "--work", str(work)], cwd=ROOT, capture_output=True, text=True, timeout=570)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    results = json.loads((work / "results.json").read_text())
+    [one] = results["rounds"]
+    assert results["clean"]
+    assert one["faults"] == {}
+    assert one["unexplained"] == []
+    assert sum(one["kills"].values()) >= 6
+    # Something below the driver, a driver itself, and what comes around it.
+    assert {"worker", "raylet", "node"} & set(one["kills"])
+    assert {"working", "opening", "compacting", "planning"} & set(one["kills"])
+    assert set(one["kills"]) <= set(KINDS)
+    assert one["ended"]["restored"] == 46
+    assert one["orphans_after"] == 0
+    assert "| **all** |" in (work / "results.md").read_text()
