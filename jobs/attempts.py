@@ -26,7 +26,7 @@ class Attempts:
         self._counts: dict[str, int] = {}
         self._causes: dict[str, tuple[Reason, str]] = {}
         self._saved = 0
-        for entry in list(store.list_if_there(self._folder)):
+        for entry in [entry for entry in store.list_if_there(self._folder) if entry.key.endswith(".json")]:
             try:
                 self._counts |= json.loads(store.read(entry.uri))
             except ValueError as error:
@@ -68,9 +68,9 @@ def _cause(death: Death, said: Sequence[str]) -> tuple[Reason, str]:
     stage = death.hand.stage or "its pool"
     if death.hung:
         return Reason.DEADLINE_EXCEEDED, f"{stage} did not end within its deadline of {death.hand.deadline:.0f} s"
-    words = [text for text in said if death.hand.worker in text] or list(said)
-    reason = Reason.WORKER_DIED
-    if any(mark in text for text in words for mark in _SHORT_OF_MEMORY):
-        reason = Reason.OUT_OF_MEMORY
+    own = [text for text in said if death.hand.worker in text]
+    short = any(mark in text for text in own for mark in _SHORT_OF_MEMORY)
+    reason = Reason.OUT_OF_MEMORY if short else Reason.WORKER_DIED
+    words = own or said
     heard = f"; Ray said: {' | '.join(words)}" if words else ""
     return reason, f"the last one ended in {stage}{heard}"

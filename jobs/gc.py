@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 
 import pyarrow.compute as pc
 
@@ -18,6 +18,8 @@ from pipeline.provenance.view import newest_seal
 from pipeline.storage import Entry, Store, StoreOptions, canonical, is_temporary, join
 
 _BATCH = 1000
+# Characters of an item id.
+_ID = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
         if entry.key not in named:
             yield _orphan("part", entry)
     for entry in store.list_if_there(terms_folder(run)):
-        if is_temporary(entry.key) or int(entry.key.split("/", 1)[0]) < closed_below:
+        term = entry.key.split("/", 1)[0]
+        if is_temporary(entry.key) or (term.isdecimal() and int(term) < closed_below):
             yield _orphan("commit", entry)
     parts = {part["name"] for part in manifest.newest_index(store, run).parts}
     for entry in store.list_if_there(join(run, "manifest")):
@@ -77,19 +80,29 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
         for entry in store.list_if_there(join(run, name)):
             if is_temporary(entry.key):
                 yield _orphan("temporary", entry)
+    # A dot sorts before every name that a run has.
+    for entry in takewhile(lambda entry: entry.key.startswith("."), store.list(run)):
+        if is_temporary(entry.key):
+            yield _orphan("temporary", entry)
     yield from _images(store, run)
 
 
 def _images(store: Store, run: str) -> Iterator[Orphan]:
-    """One folder of images at a time, so that memory holds the names of all outputs only as one column."""
+    """Images of restored photographs under other names than their rows give: no later driver asks for those again.
+
+    What a photograph without a restored row left behind stays: the next driver finds it, and it counts as delivered where
+    its bytes are right. A file that no run can have written is left to `verify` to report.
+    """
     outputs = provenance.live(store, run, ["output_uri"])["output_uri"].drop_null()
     for folder, entries in groupby(store.list_if_there(join(run, "images")), lambda entry: entry.key.rsplit("/", 1)[0]):
         # Below this folder, wherever the run was moved to since.
-        known = {
+        names = [
             uri.rsplit("/", 1)[1] for uri in outputs.filter(pc.match_substring(outputs, f"/{folder}/")).to_pylist()
-        }
+        ]
+        known, restored = set(names), {name[:_ID] for name in names}
         for entry in entries:
-            if entry.key.rsplit("/", 1)[-1] not in known:
+            name = entry.key.rsplit("/", 1)[-1]
+            if is_temporary(entry.key) or (name not in known and name[:_ID] in restored):
                 yield _orphan("image", entry)
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
 from pipeline.errors import JobError, StoreError
-from pipeline.provenance.commit import OvertakenError
+from pipeline.provenance.commit import OvertakenError, highest_term
 from pipeline.provenance.schema import lease_uri
 from pipeline.storage import Store, join
 
@@ -62,8 +64,8 @@ class Lease:
     term: int
     holder: Holder
     purpose: str
-    taken_at: datetime
-    renewed_at: datetime
+    taken_at: AwareDatetime
+    renewed_at: AwareDatetime
     seconds: float
     released: bool = False
 
@@ -72,17 +74,10 @@ class Lease:
         return self.renewed_at + timedelta(seconds=self.seconds)
 
     def to_json(self) -> bytes:
-        times = {"taken_at": self.taken_at.isoformat(), "renewed_at": self.renewed_at.isoformat()}
-        return json.dumps(asdict(self) | times, indent=1).encode()
+        return _LEASES.dump_json(self, indent=1)
 
-    @classmethod
-    def parse(cls, data: bytes, uri: str) -> Self:
-        try:
-            facts = json.loads(data)
-            times = {name: datetime.fromisoformat(facts[name]) for name in ("taken_at", "renewed_at")}
-            return cls(**(facts | times | {"holder": Holder(**facts["holder"])}))
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{uri} is damaged: {error}", hint="Delete it if nobody works on this run.") from error
+
+_LEASES = TypeAdapter(Lease)
 
 
 class Held:
@@ -124,7 +119,7 @@ class Held:
         good_until = time.monotonic() + self._lease.seconds
         while not self._over.wait(self._lease.seconds / _RENEWALS):
             try:
-                if self._store.exists(lease_uri(self._run, self.term + 1)):
+                if highest_term(self._store, self._run, self.term) > self.term:
                     self._lost = overtaken(self._run, self.term)
                     return
                 asked = time.monotonic()
@@ -168,9 +163,21 @@ def _quick(store: Store) -> Store:
 
 
 def current(store: Store, run: str) -> Lease | None:
-    """The lease with the highest term. Raises OSError, StoreError."""
-    names = [entry.uri for entry in store.list_if_there(join(run, "lease")) if entry.key.endswith(".json")]
-    return Lease.parse(store.read(names[-1]), names[-1]) if names else None
+    """The lease with the highest term. Raises OSError, StoreError.
+
+    One that is damaged counts as taken when it was last written, by nobody that is known: its term is never given again.
+    """
+    found = [e for e in store.list_if_there(join(run, "lease")) if re.fullmatch(r"\d{8}\.json", e.key)]
+    if not found:
+        return None
+    entry = found[-1]
+    try:
+        return _LEASES.validate_json(store.read(entry.uri))
+    except ValidationError as error:
+        if entry.modified is None:
+            raise StoreError(f"{entry.uri} is damaged: {error.errors()[0]['msg']}") from error
+        nobody = Holder("somebody", "unknown", "", 0, 0)
+        return Lease(int(entry.key[:8]), nobody, "an unknown command", entry.modified, entry.modified, _seconds())
 
 
 def _take(store: Store, run: str, purpose: str) -> Lease:
@@ -187,11 +194,11 @@ def _take(store: Store, run: str, purpose: str) -> Lease:
 def _wait_until_free(store: Store, run: str, lease: Lease) -> Lease:
     """The lease, once it is released or has run out. Whoever renews it meanwhile is alive: LeaseHeldError.
 
-    A holder's clock may be behind ours: a lease that seems to have run out long ago is watched for one renewal as well.
+    A holder's clock may be behind ours: a lease that seems to have run out long ago is watched for two renewals as well.
     """
     if not lease.released and lease.holder.is_running() and datetime.now(UTC) < lease.ends_at:
         raise _held(run, lease)
-    until = max(lease.ends_at, datetime.now(UTC) + timedelta(seconds=lease.seconds / _RENEWALS))
+    until = max(lease.ends_at, datetime.now(UTC) + timedelta(seconds=2 * lease.seconds / _RENEWALS))
     while not (lease.released or lease.holder.is_gone() or datetime.now(UTC) > until):
         time.sleep(_LOOK)
         again = current(store, run)

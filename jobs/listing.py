@@ -95,7 +95,8 @@ def _read_jsonl(file: BinaryIO, source: str) -> Iterator[Mapping[str, Any]]:
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            # Given bytes, it would guess an encoding.
+            row = json.loads(text.decode())
             # An escape can name half of a surrogate pair, which no name of a file may hold.
             if b"\\u" in text:
                 json.dumps(row, ensure_ascii=False).encode()

@@ -83,12 +83,13 @@ def survey(spec: JobSpec) -> Survey:
 
 def _places(spec: JobSpec, folders: set[str], ignored: Counter[str]) -> Iterator[int]:
     for entry, _ in entries(spec, ignored):
-        place = _place(entry.uri)
+        place = place_of(entry.uri)
         folders.add(place.rsplit("/", 1)[0])
         yield hash(place)
 
 
-def _place(uri: str) -> str:
+def place_of(uri: str) -> str:
+    """Where a source lies, whatever way it is spelled."""
     if is_local(uri) and ("//" in uri or "/." in uri):
         return posixpath.normpath(uri)
     return uri
@@ -158,7 +159,7 @@ def tables(spec: JobSpec, known: Survey, ignored: Counter[str]) -> Iterator[pa.T
     seen: Counter[str] = Counter()
     for named in entries(spec, ignored):
         occurrence = 0
-        if known.repeated and hash(place := _place(named[0].uri)) in known.repeated:
+        if known.repeated and hash(place := place_of(named[0].uri)) in known.repeated:
             occurrence = seen[place]
             seen[place] += 1
         if (table := builder.add(named, occurrence)) is not None:
@@ -174,8 +175,11 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def write(store: Store, run: str, before: Index, more: Iterable[pa.Table], ignored: Counter[str]) -> Index:
-    """Freeze tables of MANIFEST behind the parts of an index, under its next version. Raises OSError."""
+def write(store: Store, run: str, before: Index, more: Iterable[pa.Table], ignored: Counter[str], term: int) -> Index:
+    """Freeze tables of MANIFEST behind the parts of an index, under its next version. Raises OSError.
+
+    term: of the lease; it is in the names of parts, so that none is ever named again.
+    """
     parts, photographs, known_bytes, refused = (
         list(before.parts),
         before.photographs,
@@ -189,7 +193,7 @@ def write(store: Store, run: str, before: Index, more: Iterable[pa.Table], ignor
         pq.write_table(table, target, compression="zstd")
         data = target.getvalue()
         digest = hashlib.sha256(data).hexdigest()
-        name = f"part-{numbered(len(parts))}-{digest[:12]}.parquet"
+        name = f"part-{numbered(len(parts))}-{numbered(term)}-{digest[:12]}.parquet"
         store.create(join(run, "manifest", name), data)
         parts.append({"name": name, "rows": table.num_rows, "sha256": digest})
         photographs += table.num_rows
@@ -216,6 +220,14 @@ def newest_index(store: Store, run: str) -> Index:
         return Index(**(facts | {"parts": tuple(facts["parts"])}))
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{found[-1]} is damaged: {error}") from error
+
+
+def sound_index(store: Store, run: str) -> Index:
+    """The manifest of a planned run. Raises StoreError where there is none, as there must be."""
+    index = newest_index(store, run)
+    if index.version < 0:
+        raise StoreError(f"{join(run, 'manifest')} is damaged: there is no index in it")
+    return index
 
 
 def parts(store: Store, run: str, index: Index | None = None) -> Iterator[pa.Table]:

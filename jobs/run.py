@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.connect import ConnectError
-from jobs import lease
+from jobs import lease, manifest
 from jobs.drive import Driver, Watch
 from jobs.rundir import Plan
 from pipeline import provenance
@@ -49,13 +49,15 @@ def execute(plan: Plan, watch: Watch, *, retry: bool = False) -> Summary:
     store = Store(plan.spec.output_options)
     try:
         with lease.hold(store, plan.run, "run") as held:
+            # The manifest may have grown since it was planned; while the lease is ours it does not.
+            plan = replace(plan, photographs=manifest.sound_index(store, plan.run).photographs)
             worked_on = Driver(plan, store, held, watch, retry=retry).drive()
             held.check()
+        summary = summarise(plan, worked_on, time.perf_counter() - started)
     except ConnectError as error:
         raise JobError(str(error)) from error
     except OSError as error:
         raise StoreError(f"output.uri: {plan.run}: {error}") from error
-    summary = summarise(plan, worked_on, time.perf_counter() - started)
     if summary.missing:
         raise JobError(
             f"{summary.missing} of {summary.photographs} photographs have no provenance row although the run came to its end",

@@ -88,28 +88,28 @@ def prepare(spec: JobSpec) -> Plan:
     recipe_id = recipe.identity({use.id: use.sha256 for use in models if use.sha256 is not None})
     run_id = hashlib.sha256(f"{spec.collection.name}\0{spec.output.uri}\0{recipe_id}".encode()).hexdigest()[:16]
     if known is not None:
-        return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.newest_index(store, spec.output.uri))
+        return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.sound_index(store, spec.output.uri))
     _check_empty(store, spec.output.uri)
     survey = manifest.survey(spec)
-    _check_apart(spec, survey)
-    with lease.hold(store, spec.output.uri, "planning"):
+    check_apart(spec, survey)
+    with lease.hold(store, spec.output.uri, "planning") as held:
         known = _read_run(store, spec.output.uri)
         if known is None:
-            index = _freeze(store, spec, survey)
+            index = _freeze(store, spec, survey, held.term)
             plan = _plan(spec, recipe, recipe_id, run_id, models, index, new=True)
             _put_run(store, plan)
             return plan
     # Somebody else planned it while we looked.
-    return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.newest_index(store, spec.output.uri))
+    return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.sound_index(store, spec.output.uri))
 
 
-def _freeze(store: Store, spec: JobSpec, survey: manifest.Survey) -> manifest.Index:
+def _freeze(store: Store, spec: JobSpec, survey: manifest.Survey, term: int) -> manifest.Index:
     run = spec.output.uri
     ignored: Counter[str] = Counter()
     # A plan that was killed may have left an index; it has no photographs that anybody counts on.
     before = manifest.Index(manifest.newest_index(store, run).version)
     try:
-        return manifest.write(store, run, before, manifest.tables(spec, survey, ignored), ignored)
+        return manifest.write(store, run, before, manifest.tables(spec, survey, ignored), ignored, term)
     except OSError as error:
         raise StoreError(f"output.uri: {run} cannot be written: {error}") from error
 
@@ -232,8 +232,8 @@ def _recipe_change(known: dict[str, Any], models: tuple[ModelUse, ...]) -> str:
     return "its recipe (stages, parameters, models, policy or format) was another"
 
 
-def _check_apart(spec: JobSpec, survey: manifest.Survey) -> None:
-    """A manifest may name originals anywhere: the output must not lie among them, nor they in it."""
+def check_apart(spec: JobSpec, survey: manifest.Survey) -> None:
+    """Raises SpecError. A manifest may name originals anywhere: the output must not lie among them, nor they in it."""
     for folder in sorted(survey.folders):
         if contains(folder, spec.output.uri) or contains(spec.output.uri, folder):
             raise SpecError(f"output.uri: {spec.output.uri} lies among the originals of {folder}, or they in it")

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from jobs import lease, manifest, rundir
 from jobs.choices import Changed
-from jobs.listing import entries
-from jobs.manifest import Builder, Index, item_id
+from jobs.listing import Named, entries
+from jobs.manifest import Builder, Index, Survey, place_of
 from jobs.spec import JobSpec
 from pipeline import provenance
 from pipeline.errors import ItemError, JobError, Reason, StoreError
@@ -24,6 +24,7 @@ from pipeline.storage import Entry, Store
 _LISTED = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_UNKNOWN = np.iinfo(np.int64).min
 
 
 @dataclass(slots=True)
@@ -37,50 +38,46 @@ class Difference:
 
 
 class _Known:
-    """The manifest by base id, which follows from collection and key: what is known of the latest version of each source.
-
-    40 bytes a photograph. Sizes, times and tags of -1 and 0 are unknown.
-    """
+    """The manifest by place: what is known of the latest version of each source, in 48 bytes a photograph."""
 
     def __init__(self, store: Store, run: str, index: Index) -> None:
         count = index.photographs
-        self.ids = np.zeros(count, "S16")
+        self.places = np.zeros(count, "S16")
         self.sizes = np.full(count, -1, np.int64)
-        self.times = np.zeros(count, np.int64)
+        self.times = np.full(count, _UNKNOWN, np.int64)
         self.tags = np.zeros(count, np.int64)
-        self.latest: dict[bytes, tuple[str, int]] = {}
-        bases: dict[str, bytes] = {}
-        at = repeated = 0
+        self.names = np.zeros(count, "S32")
+        at = 0
         for part in manifest.parts(store, run, index):
             span = slice(at, at + part.num_rows)
-            self.ids[span] = [bytes.fromhex(item) for item in part["item_id"].to_pylist()]
+            repeated = np.array([reason == Reason.DUPLICATE for reason in part["reason"].to_pylist()], np.bool_)
+            places = np.array([_hashed(place_of(uri)) for uri in part["source_uri"].to_pylist()], "S16")
+            # A repeated entry is no version of its place: nothing will ever be asked of it.
+            self.places[span] = np.where(repeated, b"", places)
             self.sizes[span] = part["source_bytes"].fill_null(-1).to_numpy()
-            self.times[span] = part["source_modified"].cast(pa.int64()).fill_null(0).to_numpy()
+            self.times[span] = part["source_modified"].cast(pa.int64()).fill_null(_UNKNOWN).to_numpy()
             self.tags[span] = [_tag(etag) for etag in part["source_etag"].to_pylist()]
-            versions = part.filter(part["supersedes"].is_valid()).select(["item_no", "item_id", "supersedes"])
-            for row in versions.to_pylist():
-                base = bases.get(row["supersedes"], bytes.fromhex(row["supersedes"]))
-                bases[row["item_id"]] = base
-                self.latest[_short(base)] = (row["item_id"], row["item_no"])
-            repeated += versions.num_rows + part["reason"].to_pylist().count(Reason.DUPLICATE)
+            self.names[span] = part["item_id"].to_pylist()
             at += part.num_rows
-        self.order = np.argsort(self.ids, kind="stable")
+        # Of equal places the last row stands last, and it is the latest version.
+        self.order = np.argsort(self.places, kind="stable")
+        self.sources = len(np.unique(self.places[self.places != b""]))
         self.met = np.zeros(count, np.bool_)
-        self.sources = count - repeated
 
-    def find(self, base: str) -> tuple[str, int] | None:
-        """Item id and number of the latest version of a source, or None for a source that is new."""
-        key = bytes.fromhex(base)
-        place = int(np.searchsorted(self.ids, np.bytes_(key), sorter=self.order))
-        if place == len(self.order) or self.ids[self.order[place]] != np.bytes_(key):
+    def find(self, place: str) -> int | None:
+        """item_no of the latest version of a source, or None for a source that is new."""
+        key = np.bytes_(_hashed(place))
+        end = int(np.searchsorted(self.places, key, side="right", sorter=self.order))
+        if end == 0 or self.places[self.order[end - 1]] != key:
             return None
-        number = int(self.order[place])
+        number = int(self.order[end - 1])
         self.met[number] = True
-        return self.latest.get(_short(key), (base, number))
+        return number
 
 
-def _short(key: bytes) -> bytes:
-    return key.rstrip(b"\0")
+def _hashed(place: str) -> bytes:
+    # The last byte keeps numpy from taking a digest that ends in zeros for a shorter one.
+    return hashlib.sha256(place.encode("utf-8", "backslashreplace")).digest()[:15] + b"."
 
 
 def _tag(etag: str | None) -> int:
@@ -89,19 +86,24 @@ def _tag(etag: str | None) -> int:
 
 def update(spec: JobSpec, changed: Changed) -> tuple[Difference, Index]:
     """List the source again and append what is new. Changed originals are refused unless the choice is made: nothing is
-    appended then. Raises JobError for that, and where there is no run; LeaseHeldError where somebody works on it."""
+    appended then. Raises JobError for that, and where the folder holds no run or that of another job; LeaseHeldError where
+    somebody works on it."""
     run = spec.output.uri
     store = Store(spec.output_options)
     rundir.load(run, spec.output.endpoint)
+    rundir.prepare(spec)
     try:
-        with lease.hold(store, run, "update"):
-            index = manifest.newest_index(store, run)
-            work = _Update(spec, store, index, changed)
+        survey = manifest.survey(spec)
+        rundir.check_apart(spec, survey)
+        with lease.hold(store, run, "update") as held:
+            index = manifest.sound_index(store, run)
+            work = _Update(spec, store, index, survey, changed)
             difference = work.look()
             if difference.changed and changed is Changed.REFUSE:
                 raise _undecided(difference)
             if difference.added or (difference.changed and changed is Changed.APPEND):
-                index = manifest.write(store, run, index, work.tables(), work.ignored)
+                index = manifest.write(store, run, index, work.tables(), work.ignored, held.term)
+            held.check()
             return difference, index
     except OSError as error:
         raise StoreError(f"{run}: {error}") from error
@@ -119,10 +121,11 @@ def _undecided(difference: Difference) -> JobError:
 class _Update:
     """Two looks at the source: one that counts, one that appends."""
 
-    def __init__(self, spec: JobSpec, store: Store, index: Index, changed: Changed) -> None:
+    def __init__(self, spec: JobSpec, store: Store, index: Index, survey: Survey, changed: Changed) -> None:
         self.spec = spec
         self.changed = changed
         self.index = index
+        self.repeated = survey.repeated
         self.known = _Known(store, spec.output.uri, index)
         self.ignored: Counter[str] = Counter()
         self._sources = Store(spec.source_options)
@@ -131,33 +134,44 @@ class _Update:
 
     def look(self) -> Difference:
         found = Difference()
-        for entry, _ in entries(self.spec, Counter()):
-            known = self.known.find(item_id(self.spec.collection.name, entry.key))
-            if known is None:
+        for named, number, _ in self._each(Counter()):
+            if number is None:
                 found.added += 1
-            elif self._differs(entry, known[1]):
+            elif self._differs(named[0], number):
                 found.changed += 1
                 if len(found.names) < _LISTED:
-                    found.names.append(entry.key)
+                    found.names.append(named[0].key)
         found.gone = self.known.sources - int(self.known.met.sum())
         return found
 
     def tables(self) -> Iterator[pa.Table]:
-        name = self.spec.collection.name
         builder = Builder(self.spec.collection, self.index.photographs)
-        seen: Counter[str] = Counter()
-        for named in entries(self.spec, self.ignored):
-            base = item_id(name, named[0].key)
-            known = self.known.find(base)
+        for named, number, occurrence in self._each(self.ignored):
             table = None
-            if known is None:
-                table = builder.add(named, seen[base])
-                seen[base] += 1
-            elif known is not None and self.changed is Changed.APPEND and self._differs(named[0], known[1]):
-                table = builder.add(named, mark=_mark(named[0]), supersedes=known[0])
+            if number is None:
+                table = builder.add(named, occurrence)
+            elif self.changed is Changed.APPEND and self._differs(named[0], number):
+                before = self.known.names[number].decode()
+                # What it follows is part of its name: an original that returns to an earlier state is another version still.
+                table = builder.add(named, mark=f"{_mark(named[0])} after {before}", supersedes=before)
             if table is not None:
                 yield table
         yield builder.rest()
+
+    def _each(self, ignored: Counter[str]) -> Iterator[tuple[Named, int | None, int]]:
+        """Each photograph of the source with the item_no of what is known of it, and how often it was named before.
+
+        A place that is known is looked at once, however often it is named.
+        """
+        seen: Counter[str] = Counter()
+        for named in entries(self.spec, ignored):
+            place, occurrence = place_of(named[0].uri), 0
+            if self.repeated and hash(place) in self.repeated:
+                occurrence = seen[place]
+                seen[place] += 1
+            number = self.known.find(place)
+            if number is None or not occurrence:
+                yield named, number, occurrence
 
     def _differs(self, entry: Entry, number: int) -> bool:
         size, time, tag = self.known.sizes[number], self.known.times[number], self.known.tags[number]
@@ -165,7 +179,7 @@ class _Update:
             return True
         if entry.etag is not None and tag:
             return _tag(entry.etag) != int(tag)
-        if entry.modified is None or not time or (entry.modified - _EPOCH) // _MICROSECOND == int(time):
+        if entry.modified is None or time == _UNKNOWN or (entry.modified - _EPOCH) // _MICROSECOND == int(time):
             return False
         # Touched, and as long as it was: only its bytes can tell. What was not read yet will be read as it is now.
         digest = self._digest(number)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from jobs import manifest, rundir
 from pipeline import provenance
+from pipeline.provenance.view import newest_seal, part_uri
 from pipeline.storage import Store, StoreOptions, canonical, is_temporary, join
 
 
@@ -43,9 +44,9 @@ def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> R
     known = rundir.load(place, endpoint)
     store = Store(StoreOptions(endpoint))
     source_store = Store(StoreOptions(known["spec"]["collection"]["endpoint"]))
-    index = manifest.newest_index(store, place)
+    index = manifest.sound_index(store, place)
     rows = provenance.live(store, place).to_pylist()
-    faults = [*_counts(store, place, index, rows), *_outputs(store, place, rows)]
+    faults = [*_parts(store, place), *_counts(store, place, index, rows), *_outputs(store, place, rows)]
     replaced = {row["supersedes"] for row in rows}
     for row in rows:
         faults += _chain(row)
@@ -54,6 +55,19 @@ def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> R
             faults += _source(source_store, row)
     hashed = sum(row["source_sha256"] is not None and row["item_id"] not in replaced for row in rows) if sources else 0
     return Report(index.photographs, sum(row["status"] == "restored" for row in rows), hashed, tuple(faults))
+
+
+def _parts(store: Store, run: str) -> Iterator[Fault]:
+    """Each part of the newest seal has the digest that the seal says."""
+    for part in newest_seal(store, run).parts:
+        uri = part_uri(run, part)
+        try:
+            found = hashlib.sha256(store.read(uri)).hexdigest()
+        except OSError as error:
+            yield Fault("provenance", uri, f"a part of the provenance cannot be read: {error}")
+            continue
+        if found != part.sha256:
+            yield Fault("provenance", uri, f"sha256 is {found}; the seal says {part.sha256}")
 
 
 def _counts(store: Store, run: str, index: manifest.Index, rows: list[dict[str, Any]]) -> Iterator[Fault]:

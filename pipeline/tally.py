@@ -16,6 +16,8 @@ class StageCount:
     seconds: float = 0.0
 
 
+# Seconds within which a death is noticed: another process starts in the worker's place, or the pass ends.
+_NOTICED = 60.0
 Counts = Mapping[str, StageCount]
 
 
@@ -41,7 +43,8 @@ class Death:
 
     @property
     def hung(self) -> bool:
-        return self.seconds >= self.hand.deadline
+        """Ended by its deadline. Deaths are noticed late, but not by much: what took far longer died earlier, of itself."""
+        return self.hand.deadline <= self.seconds <= self.hand.deadline + _NOTICED
 
 
 class Tally:

@@ -29,12 +29,22 @@ def commit(store: Store, run: str, stamp: Stamp, records: Sequence[Record]) -> N
     """
     assert records
     assert all(record.status is not Status.PENDING for record in records)
-    if store.exists(lease_uri(run, stamp.term + 1)):
+    if highest_term(store, run, stamp.term) > stamp.term:
         raise OvertakenError(f"{run}: another driver has taken over; this one holds term {stamp.term} no longer")
     table = pa.Table.from_pylist(_rows(stamp, records), PROVENANCE)
     target = io.BytesIO()
     pq.write_table(table, target, compression="zstd")
     store.create(commit_uri(run, stamp.term, [record.item_id for record in records]), target.getvalue())
+
+
+def highest_term(store: Store, run: str, known: int) -> int:
+    """The highest term that somebody has taken, `known` or above it. Leases stay, so that there is none without the next.
+
+    One look by name where nobody has taken over: a listing may be behind.
+    """
+    while store.exists(lease_uri(run, known + 1)):
+        known += 1
+    return known
 
 
 def _rows(stamp: Stamp, records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import AlbumenError, StoreError
-from pipeline.provenance.commit import OvertakenError
-from pipeline.provenance.schema import lease_uri, numbered, seals_folder
-from pipeline.provenance.view import Part, Seal, gone, loose, newest_rows, newest_seal, part_uri, read
+from pipeline.provenance.commit import OvertakenError, highest_term
+from pipeline.provenance.schema import numbered, seals_folder
+from pipeline.provenance.view import Part, Seal, looking, loose, newest_rows, part_uri, read
 from pipeline.storage import Store, join
 
 # Rows of a part: with their events some 60 MB in memory.
@@ -45,13 +45,12 @@ class Compactor:
         self._load()
 
     def _load(self) -> None:
-        self.seal = newest_seal(self.store, self.run)
+        self.seal, rows = looking(self.store, self.run, self._parts)
         self._terms = np.zeros(0, np.int32)
-        uris = [part_uri(self.run, part) for part in self.seal.parts]
-        try:
-            self._remember(read(self.store, uris, ["item_no", "term"]))
-        except FileNotFoundError as error:
-            raise gone(self.run, error) from error
+        self._remember(rows)
+
+    def _parts(self, seal: Seal, _: object) -> tuple[Seal, pa.Table]:
+        return seal, read(self.store, [part_uri(self.run, part) for part in seal.parts], ["item_no", "term"])
 
     def compact(self) -> None:
         """Take in all loose commits, and close the terms before this one.
@@ -61,7 +60,7 @@ class Compactor:
         for _ in range(_TRIES):
             try:
                 self._compact()
-            except _SealTakenError:
+            except (_SealTakenError, FileNotFoundError):
                 # A driver that was paused has sealed after we took over. What it sealed is right: we go on from there.
                 self._load()
             else:
@@ -123,7 +122,8 @@ class Compactor:
         pq.write_table(rows, target, compression="zstd", row_group_size=_ROW_GROUP)
         data = target.getvalue()
         digest = hashlib.sha256(data).hexdigest()
-        part = Part(digest[:32] + ".parquet", rows.num_rows, digest)
+        # The number keeps names from coming again: whoever was paused before taking a part away takes nothing else away.
+        part = Part(f"{numbered(self.seal.number + 1)}-{digest[:12]}.parquet", rows.num_rows, digest)
         uri = part_uri(self.run, part)
         self.store.create(uri, data)
         kept = self.store.read(uri)
@@ -132,7 +132,7 @@ class Compactor:
         return part
 
     def _put_seal(self, parts: Sequence[Part], term: int) -> None:
-        if self.store.exists(lease_uri(self.run, self.term + 1)):
+        if highest_term(self.store, self.run, self.term) > self.term:
             raise OvertakenError(
                 f"{self.run}: another driver has taken over; this one holds term {self.term} no longer"
             )

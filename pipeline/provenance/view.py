@@ -110,16 +110,16 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T:
-    for _ in range(_LOOKS - 1):
+def looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T:
+    """What `work` makes of the newest seal and the loose commits beside it; both are looked up again where an object was
+    taken away meanwhile. Raises StoreError where one that the seal names stays away."""
+    for _ in range(_LOOKS):
         seal = newest_seal(store, run)
         try:
             return work(seal, list(loose(store, run, seal)))
-        except FileNotFoundError:
-            if newest_seal(store, run) == seal:
-                raise
-    seal = newest_seal(store, run)
-    return work(seal, list(loose(store, run, seal)))
+        except FileNotFoundError as error:
+            missing = error
+    raise StoreError(f"{run}: the provenance is damaged: what its seal names is not there: {missing}") from missing
 
 
 def live(store: Store, run: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -130,16 +130,9 @@ def live(store: Store, run: str, columns: Sequence[str] | None = None) -> pa.Tab
         uris = [*(part_uri(run, part) for part in seal.parts), *(commit.uri for commit in commits)]
         return read(store, uris, wanted)
 
-    try:
-        table = _looking(store, run, work)
-    except FileNotFoundError as error:
-        raise gone(run, error) from error
+    table = looking(store, run, work)
     table = table.take(pa.array(newest_rows(table["item_no"].to_numpy(), table["term"].to_numpy())))
     return table if columns is None else table.select(list(columns))
-
-
-def gone(run: str, error: FileNotFoundError) -> StoreError:
-    return StoreError(f"{run}: the provenance is damaged: an object that its seal names is not there: {error}")
 
 
 def newest_rows(numbers: NDArray[np.int64], terms: NDArray[np.int64]) -> NDArray[np.int64]:
