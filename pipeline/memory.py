@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.photograph import Photograph
+
 # Of the machine's memory. Ray's object store takes 30 %; the processes themselves and the system take the rest.
 _PART = 0.6
 # Whatever the size: parsers' buffers, small arrays, allocators' slack.
@@ -58,6 +60,12 @@ _WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "deliver": lambda size: 2 * size.stored,
     }
 )
+
+
+def size_of(photograph: Photograph) -> Size:
+    """As its header would promise it."""
+    channels = photograph.pixels.shape[2] + (photograph.alpha is not None)
+    return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
 def need(size: Size, stages: Iterable[str]) -> int:

@@ -26,9 +26,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline import provenance
 from pipeline.admission import Admission
 from pipeline.errors import ItemError, JobError, Status, StoreError
-from pipeline.memory import Size, budget, need
+from pipeline.memory import budget, need, size_of
 from pipeline.models.store import ModelSource, ModelStore
-from pipeline.photograph import Photograph
 from pipeline.recipe import Recipe
 from pipeline.record import Record, from_manifest, pack, unpack
 from pipeline.stage import Device, Stage
@@ -169,7 +168,7 @@ class StageActor:
         """Wait until the machine has room for what this pool does with the photograph."""
         if record.photograph is not None:
             try:
-                self.room.hold(need(_size(record.photograph), self.pool.stages))
+                self.room.hold(need(size_of(record.photograph), self.pool.stages))
             except ItemError as error:
                 return record.ended(error)
         return record
@@ -221,11 +220,6 @@ class _Room(Admission):
     def release(self) -> None:
         self._deadline = None
         super().release()
-
-
-def _size(photograph: Photograph) -> Size:
-    channels = photograph.pixels.shape[2] + (photograph.alpha is not None)
-    return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
 def _ended(records: Sequence[Record]) -> int:

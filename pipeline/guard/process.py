@@ -124,9 +124,10 @@ class Decoder:
             size = _size(answer["size"])
             # A header that cannot be read may stand before the largest photograph that is allowed.
             pixels = most if size is None else min(size.pixels, most)
-            if request.admit is not None and (size is None or size.pixels <= most):
+            # Nearly every file without a size is no image; the few that are one are admitted once they are decoded.
+            if request.admit is not None and size is not None and size.pixels <= most:
                 asked = time.monotonic()
-                _admitted(child, request.admit, size or Size(most, 1, 4, 16))
+                _admitted(child, request.admit, size)
                 # Waiting for room is no time that the file took.
                 started += time.monotonic() - asked
             seconds = limits.allowed_seconds(file_bytes, pixels)

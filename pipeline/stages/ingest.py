@@ -15,7 +15,7 @@ from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ItemError, Reason
 from pipeline.guard import Decoder, Shared
 from pipeline.guard.limits import MOST_BYTES, icc_fault
-from pipeline.memory import Size, need
+from pipeline.memory import Size, need, size_of
 from pipeline.photograph import Photograph
 from pipeline.record import Record
 from pipeline.stage import Parameters
@@ -80,6 +80,8 @@ class Ingest:
                 )
             except ItemError as error:
                 return record.ended(error)
+        if self.admission is not None and not self.admission.held_bytes:
+            self._admit(size_of(photograph))
         photograph, findings = _sound_metadata(photograph)
         return replace(
             record,
