@@ -78,10 +78,10 @@ class Ingest:
                     self._admit,
                     pages=self.parameters.pages,
                 )
+                if self.admission is not None and not self.admission.held_bytes:
+                    self._admit(size_of(photograph))
             except ItemError as error:
                 return record.ended(error)
-        if self.admission is not None and not self.admission.held_bytes:
-            self._admit(size_of(photograph))
         photograph, findings = _sound_metadata(photograph)
         return replace(
             record,
