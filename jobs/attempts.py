@@ -45,8 +45,8 @@ class Attempts:
     def count(self, item_id: str) -> int:
         return self._counts.get(item_id, 0)
 
-    def add(self, item_id: str, death: Death, said: Sequence[str]) -> None:
-        """One more death. said: Ray's words about the losses of that pass."""
+    def add(self, item_id: str, death: Death | None, said: Sequence[str]) -> None:
+        """One more loss. death: of the worker that had it in hand. said: Ray's words about the losses of that pass."""
         self._counts[item_id] = self.count(item_id) + 1
         self._causes[item_id] = _cause(death, said)
 
@@ -64,13 +64,17 @@ class Attempts:
         return ItemError(reason, f"no worker survived this photograph in {self.count(item_id)} tries; {detail}")
 
 
-def _cause(death: Death, said: Sequence[str]) -> tuple[Reason, str]:
+def _cause(death: Death | None, said: Sequence[str]) -> tuple[Reason, str]:
+    if death is None:
+        return Reason.WORKER_DIED, "the last one ended on its way to a stage" + _heard(said)
     stage = death.hand.stage or "its pool"
     if death.hung:
         return Reason.DEADLINE_EXCEEDED, f"{stage} did not end within its deadline of {death.hand.deadline:.0f} s"
     own = [text for text in said if death.hand.worker in text]
     short = any(mark in text for text in own for mark in _SHORT_OF_MEMORY)
     reason = Reason.OUT_OF_MEMORY if short else Reason.WORKER_DIED
-    words = own or said
-    heard = f"; Ray said: {' | '.join(words)}" if words else ""
-    return reason, f"the last one ended in {stage}{heard}"
+    return reason, f"the last one ended in {stage}" + _heard(own or said)
+
+
+def _heard(words: Sequence[str]) -> str:
+    return f"; Ray said: {' | '.join(words)}" if words else ""

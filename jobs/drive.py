@@ -103,7 +103,7 @@ class Driver:
         self.held.check()
         self.compactor.compact()
         missing = rows.filter(pa.array(~self._done()[rows["item_no"].to_numpy()]))
-        self._count(missing, passed)
+        self._count(missing, passed, alone=alone)
         return missing
 
     def _work(self) -> Work:
@@ -127,10 +127,14 @@ class Driver:
             fault for error in (self.held.lost, self.keeper.fault) if error is not None for fault in error.faults
         )
 
-    def _count(self, missing: pa.Table, passed: Pass) -> None:
+    def _count(self, missing: pa.Table, passed: Pass, *, alone: bool) -> None:
         names: Mapping[int, str] = dict(
             zip(missing["item_no"].to_pylist(), missing["item_id"].to_pylist(), strict=True)
         )
+        if alone and not passed.deaths and not passed.lost_nodes:
+            # Lost before a worker could say that it had it in hand, and alone: nothing else can be to blame.
+            for item in names.values():
+                self.attempts.add(item, None, passed.said)
         for death in passed.deaths:
             for number in death.hand.items:
                 if number in names:

@@ -72,7 +72,7 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
         term = entry.key.split("/", 1)[0]
         if is_temporary(entry.key) or (term.isdecimal() and int(term) < closed_below):
             yield _orphan("commit", entry)
-    parts = {part["name"] for part in manifest.newest_index(store, run).parts}
+    parts = manifest.indexed_parts(store, run)
     for entry in store.list_if_there(join(run, "manifest")):
         if is_temporary(entry.key) or (entry.key.endswith(".parquet") and entry.key not in parts):
             yield _orphan("manifest", entry)

@@ -215,11 +215,21 @@ def newest_index(store: Store, run: str) -> Index:
     found = [e.uri for e in store.list_if_there(join(run, "manifest")) if e.key.startswith("index-")]
     if not found:
         return Index(-1)
+    return _read_index(store, found[-1])
+
+
+def _read_index(store: Store, uri: str) -> Index:
     try:
-        facts = json.loads(store.read(found[-1]))
+        facts = json.loads(store.read(uri))
         return Index(**(facts | {"parts": tuple(facts["parts"])}))
     except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{found[-1]} is damaged: {error}") from error
+        raise StoreError(f"{uri} is damaged: {error}") from error
+
+
+def indexed_parts(store: Store, run: str) -> set[str]:
+    """Names of the parts of every index, also of those that a later one stands before."""
+    found = [e.uri for e in store.list_if_there(join(run, "manifest")) if e.key.startswith("index-")]
+    return {part["name"] for uri in found for part in _read_index(store, uri).parts}
 
 
 def sound_index(store: Store, run: str) -> Index:
@@ -240,7 +250,7 @@ def parts(store: Store, run: str, index: Index | None = None) -> Iterator[pa.Tab
             raise StoreError(f"{uri} is gone") from error
         if (found := hashlib.sha256(data).hexdigest()) != part["sha256"]:
             raise StoreError(f"{uri} is damaged: its sha256 is {found}; the index says {part['sha256']}")
-        yield pq.read_table(io.BytesIO(data), schema=MANIFEST)
+        yield pq.read_table(pa.BufferReader(data), schema=MANIFEST)
 
 
 def pending(store: Store, run: str, done: NDArray[np.bool_]) -> Iterator[pa.Table]:

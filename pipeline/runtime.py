@@ -88,10 +88,11 @@ class Work:
 @dataclass(frozen=True, slots=True)
 class Pass:
     """What became of one pass. deaths: of workers with photographs in hand, those of lost nodes left out. said: Ray's words
-    about each distinct loss."""
+    about each distinct loss. lost_nodes: whether the cluster lost any."""
 
     deaths: tuple[Death, ...]
     said: tuple[str, ...]
+    lost_nodes: bool = False
 
 
 class StageActor:
@@ -240,10 +241,10 @@ def restore(
     an actor one photograph at a time. watch: called about once a second; what it answers are faults that stop the run.
     Raises JobError where the run cannot go on.
     """
-    lost = _configure()
+    lost, before = _configure(), _nodes()
     # Beside the driver, whose end it shares: on any other node its loss would leave workers that nobody counts.
     beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    tally = ray.remote(num_cpus=0, scheduling_strategy=beside)(Tally).remote()
+    tally = ray.remote(num_cpus=0, scheduling_strategy=beside, max_restarts=-1, max_task_retries=-1)(Tally).remote()
     data = ray.data.from_arrow(list(pending))
     for pool in pools:
         fitting = replace(pool, size=min(pool.size, len(pending)))
@@ -258,10 +259,14 @@ def restore(
             _raise_faults(tally)
             raise JobError(f"the cluster stopped the run: {_first_line(error)}") from error
     _raise_faults(tally)
-    there = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    there = _nodes()
     deaths = tuple(death for death in ray.get(tally.casualties.remote()) if death.hand.node in there)
     ray.kill(tally)
-    return Pass(deaths, lost.texts)
+    return Pass(deaths, lost.texts, lost_nodes=not before <= there)
+
+
+def _nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
 def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, *, alone: bool) -> ray.data.Dataset:

@@ -33,7 +33,7 @@ def commit(store: Store, run: str, stamp: Stamp, records: Sequence[Record]) -> N
         raise OvertakenError(f"{run}: another driver has taken over; this one holds term {stamp.term} no longer")
     table = pa.Table.from_pylist(_rows(stamp, records), PROVENANCE)
     target = io.BytesIO()
-    pq.write_table(table, target, compression="zstd")
+    pq.write_table(table, target, compression="zstd", write_page_checksum=True)
     store.create(commit_uri(run, stamp.term, [record.item_id for record in records]), target.getvalue())
 
 

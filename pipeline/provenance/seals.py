@@ -71,7 +71,7 @@ class Compactor:
         absorbed: set[str] = set()
         while True:
             # A store may go on listing for a while what was deleted.
-            fresh = (commit for commit in loose(self.store, self.run, self.seal) if commit.uri not in absorbed)
+            fresh = (commit for commit in loose(self.store, self.run, self.seal.term) if commit.uri not in absorbed)
             if not (batch := [commit.uri for commit in islice(fresh, PART_ROWS)]):
                 break
             self._absorb(batch)
@@ -119,7 +119,7 @@ class Compactor:
 
     def _put_part(self, rows: pa.Table) -> Part:
         target = io.BytesIO()
-        pq.write_table(rows, target, compression="zstd", row_group_size=_ROW_GROUP)
+        pq.write_table(rows, target, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
         data = target.getvalue()
         digest = hashlib.sha256(data).hexdigest()
         # The number keeps names from coming again: whoever was paused before taking a part away takes nothing else away.

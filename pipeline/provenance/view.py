@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -72,9 +71,9 @@ def _parse(data: bytes, uri: str) -> Seal:
         raise StoreError(f"{uri} is damaged: {error}") from error
 
 
-def loose(store: Store, run: str, seal: Seal) -> Iterator[Loose]:
-    """Commits that count beside the seal's parts, in the order of their names."""
-    for entry in store.list_if_there(terms_folder(run), numbered(seal.term)):
+def loose(store: Store, run: str, floor: int) -> Iterator[Loose]:
+    """Commits of the term `floor` and of higher ones, in the order of their names."""
+    for entry in store.list_if_there(terms_folder(run), numbered(floor)):
         term = entry.key.split("/", 1)[0]
         if entry.key.endswith(".parquet") and term.isdecimal():
             yield Loose(entry.uri, int(term))
@@ -90,10 +89,17 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
 
     def one(uri: str) -> pa.Table:
         try:
-            # One request for a small object; a part is large, and often only a column of it is wanted.
-            reader = io.BytesIO(store.read(uri)) if columns is None or "/terms/" in uri else store.open(uri)
+            # One request for a small object; a part is large, and often only a column of it is wanted. Nothing is read
+            # ahead: a thread of Arrow's that still held a piece when Python ends would end it with an abort.
+            whole = columns is None or "/terms/" in uri
+            reader = pa.BufferReader(store.read(uri)) if whole else store.open(uri)
             with reader as file:
-                found = pq.read_table(file, columns=None if columns is None else list(columns))
+                found = pq.read_table(
+                    file,
+                    columns=None if columns is None else list(columns),
+                    page_checksum_verification=True,
+                    pre_buffer=False,
+                )
             # A column that an older version did not know is null.
             arrays = [
                 found[field.name].cast(field.type)
@@ -102,7 +108,10 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
                 for field in schema
             ]
             return pa.Table.from_arrays(arrays, schema=schema)
-        except pa.ArrowInvalid as error:
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowInvalid, OSError) as error:
+            # A page whose checksum is wrong is an OSError to Arrow.
             raise StoreError(f"the provenance is damaged: {uri}: {error}") from error
 
     with ThreadPoolExecutor(_READERS) as pool:
@@ -114,9 +123,11 @@ def looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T
     """What `work` makes of the newest seal and the loose commits beside it; both are looked up again where an object was
     taken away meanwhile. Raises StoreError where one that the seal names stays away."""
     for _ in range(_LOOKS):
+        # Commits before the seal: what a compaction takes away in between is in the parts of the seal that is then found.
+        commits = list(loose(store, run, newest_seal(store, run).term))
         seal = newest_seal(store, run)
         try:
-            return work(seal, list(loose(store, run, seal)))
+            return work(seal, [commit for commit in commits if commit.term >= seal.term])
         except FileNotFoundError as error:
             missing = error
     raise StoreError(f"{run}: the provenance is damaged: what its seal names is not there: {missing}") from missing
