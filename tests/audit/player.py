@@ -153,6 +153,8 @@ class Player:
         elif code not in DONE:
             self.seen.gave_up += 1
             self.log.write("gave-up", code=code, said=driver.err[-2000:])
+            if code < 0:
+                self.seen.wrong.append(f"a driver that nobody killed died of signal {-code}")
             if "Traceback" in driver.err:
                 self.seen.wrong.append(f"a driver ended with a traceback: {driver.err.strip().splitlines()[-1][:300]}")
             self._check_patience()
