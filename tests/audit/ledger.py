@@ -166,19 +166,23 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Results:
+    """amiss: what should not have happened in the reference run, in words."""
+
     seed: int
     place: str
     rounds: Sequence[Round] = field(default_factory=tuple)
+    amiss: Sequence[str] = ()
 
     @property
     def clean(self) -> bool:
-        return bool(self.rounds) and all(one.clean for one in self.rounds)
+        return bool(self.rounds) and all(one.clean for one in self.rounds) and not self.amiss
 
     def as_json(self) -> dict[str, Any]:
         return {
             "seed": self.seed,
             "place": self.place,
             "clean": self.clean,
+            "amiss": list(self.amiss),
             "kills": dict(_added(one.kills for one in self.rounds)),
             "rounds": [
                 {name: getattr(one, name) for name in Round.__slots__ if name != "lost"}

@@ -22,6 +22,8 @@ PATIENCE = 300.0
 _POLL = 0.004
 # Drivers that may end by themselves with an error in a round, as long as the next one goes on.
 _GIVE_UPS = 25
+# Photographs that are taken to be left before there is a plan.
+_UNPLANNED = 60
 # Exit codes of a run that came to its end.
 DONE = (0, 3)
 
@@ -93,7 +95,7 @@ class Player:
     def plan(self) -> None:
         """Kills drivers that plan, as long as there are such kills left for this round."""
         while self.rng.random() < 0.7 and (kind := self.deck.draw(["planning"])) is not None:
-            if "run.json" in self.place.list("run.json"):
+            if self._planned_already():
                 self.deck.put_back(kind)
                 return
             driver = self.run()
@@ -103,27 +105,32 @@ class Player:
 
     def work(self, finish: Callable[[], int | None]) -> None:
         """Sessions of drivers until one of them comes to the end of all that is planned. finish: the last session."""
-        while self.deck and self._left() > 12:
+        enough = max(8, self._left() // 5) if self._planned_already() else 8
+        while self.deck and (left := self._left()) > enough:
             self.collect()
-            if self._session() in DONE:
+            if self._session(left * 2 // 3) in DONE:
                 return
         while finish() not in DONE:
             self._check_patience()
 
-    def _left(self) -> int:
-        left = self.planned() - self.committed()
-        # Before there is a plan all is left.
-        return left if "run.json" in self.place.list("run.json") else 1 << 30
+    def _planned_already(self) -> bool:
+        return "run.json" in self.place.list("run.json")
 
-    def _session(self) -> int | None:
-        """One driver, what is killed under it, and its end. Gives its exit code, None where it was killed."""
-        end = self.deck.draw(DRIVER_ENDS) if self.rng.random() < 0.9 else None
-        driver = self.run()
+    def _left(self) -> int:
+        return self.planned() - self.committed() if self._planned_already() else _UNPLANNED
+
+    def _session(self, most: int) -> int | None:
+        """One driver, what is killed under it, and its end. Gives its exit code, None where it was killed.
+
+        most: photographs after which it is killed in any case, so that something is left for the last session.
+        """
+        end = self.deck.draw(DRIVER_ENDS)
+        driver, before = self.run(), len(self.ground.opens())
         if end == "opening":
             moment = self._await_name(driver, "lease/")
             return self.hit_command(end, driver, moment, within=0.6)
         for _ in range(self.rng.randint(3, 14)):
-            kind = self.deck.draw(IN_SESSION)
+            kind = self.deck.draw(IN_SESSION) if len(self.ground.opens()) - before < most else None
             if kind is None:
                 break
             if not self.wait_for_work(driver, self.rng.randint(0, 6)):
@@ -132,8 +139,8 @@ class Player:
             self._hit_below(kind)
         if end == "compacting" and driver.code is None:
             return self.hit_command(end, driver, self._await_part(driver), within=0.03)
-        if end == "working" and self.wait_for_work(driver, self.rng.randint(2, 12)):
-            return self.hit_command(end, driver, "photographs taken up", within=0.2)
+        if driver.code is None and self.wait_for_work(driver, self.rng.randint(2, 12)):
+            return self.hit_command("working", driver, "photographs taken up", within=0.2)
         if end is not None:
             self.deck.put_back(end)
         return self.see_out(driver)
@@ -146,6 +153,8 @@ class Player:
         elif code not in DONE:
             self.seen.gave_up += 1
             self.log.write("gave-up", code=code, said=driver.err[-2000:])
+            if code < 0:
+                self.seen.wrong.append(f"a driver that nobody killed died of signal {-code}")
             if "Traceback" in driver.err:
                 self.seen.wrong.append(f"a driver ended with a traceback: {driver.err.strip().splitlines()[-1][:300]}")
             self._check_patience()
@@ -225,7 +234,7 @@ class Player:
 
     def collect(self) -> None:
         """Now and then `gc --delete`, killed while it is at it."""
-        if "run.json" not in self.place.list("run.json") or self.rng.random() < 0.6:
+        if not self._planned_already() or self.rng.random() < 0.6:
             return
         if (kind := self.deck.draw(["gc"])) is not None:
             command = self.start("gc", self.ground.run, "--delete")

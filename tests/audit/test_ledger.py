@@ -125,6 +125,7 @@ def test_results_are_clean_only_where_every_round_is(change: dict[str, object]) 
     assert Results(1, "folder", (ROUND,)).clean
     assert not Results(1, "folder", (ROUND, replace(ROUND, **change))).clean  # type: ignore[arg-type]
     assert not Results(1, "folder", ()).clean
+    assert not Results(1, "folder", (ROUND,), ("the reference's driver died of a signal",)).clean
 
 
 def test_results_are_json() -> None:
