@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import JobError, StoreError
 from pipeline.provenance.commit import OvertakenError, highest_term
@@ -26,6 +26,8 @@ from pipeline.storage import Store, join
 _LOOK = 0.5
 # A holder renews this many times before its lease would run out, so that one lost request costs nothing.
 _RENEWALS = 4
+# Seconds that a lease may be good for.
+_LEAST, _MOST = 1, 86_400
 
 
 class LeaseHeldError(JobError):
@@ -66,7 +68,7 @@ class Lease:
     purpose: str
     taken_at: AwareDatetime
     renewed_at: AwareDatetime
-    seconds: float
+    seconds: Annotated[float, Field(gt=0, le=_MOST)]
     released: bool = False
 
     @property
@@ -171,13 +173,17 @@ def current(store: Store, run: str) -> Lease | None:
     if not found:
         return None
     entry = found[-1]
+    term, wrong = int(entry.key[:8]), "it names another term"
     try:
-        return _LEASES.validate_json(store.read(entry.uri))
+        lease = _LEASES.validate_json(store.read(entry.uri))
+        if lease.term == term:
+            return lease
     except ValidationError as error:
-        if entry.modified is None:
-            raise StoreError(f"{entry.uri} is damaged: {error.errors()[0]['msg']}") from error
-        nobody = Holder("somebody", "unknown", "", 0, 0)
-        return Lease(int(entry.key[:8]), nobody, "an unknown command", entry.modified, entry.modified, _seconds())
+        wrong = error.errors()[0]["msg"]
+    if entry.modified is None:
+        raise StoreError(f"{entry.uri} is damaged: {wrong}")
+    nobody = Holder("somebody", "unknown", "", 0, 0)
+    return Lease(term, nobody, "an unknown command", entry.modified, entry.modified, _seconds())
 
 
 def _take(store: Store, run: str, purpose: str) -> Lease:
@@ -216,8 +222,8 @@ def _seconds() -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 1 <= seconds <= 86_400:
-        raise JobError(f"ALBUMEN_LEASE_SECONDS is {text!r}; it has to be a number of seconds from 1 to 86400")
+    if not _LEAST <= seconds <= _MOST:
+        raise JobError(f"ALBUMEN_LEASE_SECONDS is {text!r}; it has to be a number of seconds from {_LEAST} to {_MOST}")
     return seconds
 
 

@@ -26,7 +26,6 @@ def test_every_example_is_a_job(example: Path) -> None:
     assert spec.make_recipe().stages
 
 
-@pytest.mark.xfail(strict=True, reason="docs/provenance.md lacks source_modified, supersedes and term")
 def test_every_column_of_provenance_is_documented() -> None:
     text = (ROOT / "docs" / "provenance.md").read_text(encoding="utf-8")
     words = set(re.findall(r"[a-z0-9_]+", text))

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A compacted object. name: digest of its bytes, as a file name."""
+    """A compacted object. name: the seal that it was written for and the digest of its bytes, as a file name."""
 
     name: str
     rows: int

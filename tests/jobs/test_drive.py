@@ -309,7 +309,6 @@ def test_a_compaction_that_fails_in_its_thread_stops_the_run_in_words(
             driver.drive()
 
 
-@pytest.mark.xfail(strict=True, reason="the plan's number of photographs is older than the lease", raises=IndexError)
 def test_a_manifest_that_grew_between_plan_and_lease(
     plan: Plan, cluster: Cluster, scans: Path, scan: Callable[..., bytes]
 ) -> None:
@@ -330,9 +329,6 @@ def test_what_an_update_appends_is_what_the_next_run_works_on(
     assert verify(plan.run).faults == ()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the counts are asked for outside of what turns OSError into words", raises=OSError
-)
 def test_a_store_that_goes_away_at_the_very_end_is_one_sentence(
     plan: Plan, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from jobs import manifest
 from jobs.manifest import Builder, Index, item_id
-from jobs.spec import JobSpec
+from jobs.spec import Collection, JobSpec
 from pipeline.errors import StoreError
 from pipeline.record import MANIFEST
 from pipeline.storage import Entry, Store
@@ -37,7 +37,7 @@ def put(path: Path, data: bytes = b"x") -> Path:
 
 def table(first: int, count: int, size: int | None = 7) -> pa.Table:
     """Rows of MANIFEST from `first` on; one of them is refused where there are five or more."""
-    builder = Builder("albums", first)
+    builder = Builder(Collection(name="albums", source="/scans"), first)
     for number in range(first, first + count):
         fault = "cannot be read" if number == first + 4 else None
         assert builder.add((Entry(f"{number}.png", f"/scans/{number}.png", size, None, fault), None)) is None
@@ -98,15 +98,15 @@ def five(make_spec: Merge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t
     spec = make_spec(collection={"source": "l.csv"})
     ignored: Counter[str] = Counter()
     tables = list(manifest.tables(spec, manifest.survey(spec), ignored))
-    manifest.write(Store(), str(tmp_path / "run"), NOTHING, tables, ignored)
+    manifest.write(Store(), str(tmp_path / "run"), NOTHING, tables, ignored, 1)
     return str(tmp_path / "run"), pa.concat_tables(tables).to_pylist()
 
 
-def test_a_manifest_is_kept_in_parts_named_by_number_and_digest(five: tuple[str, Any]) -> None:
+def test_a_manifest_is_kept_in_parts_named_by_number_term_and_digest(five: tuple[str, Any]) -> None:
     run, _ = five
     names = sorted(path.name for path in Path(run, "manifest").glob("*.parquet"))
     digests = [hashlib.sha256(Path(run, "manifest", name).read_bytes()).hexdigest() for name in names]
-    assert names == [f"part-{number:08d}-{digest[:12]}.parquet" for number, digest in enumerate(digests)]
+    assert names == [f"part-{number:08d}-00000001-{digest[:12]}.parquet" for number, digest in enumerate(digests)]
     assert [part.num_rows for part in manifest.parts(Store(), run)] == [2, 2, 1]
     index = json.loads(Path(run, "manifest", "index-00000000.json").read_text())
     assert index["parts"] == [
@@ -150,8 +150,8 @@ def test_without_a_manifest_there_is_no_part(tmp_path: Path) -> None:
 
 def test_a_later_version_goes_on_behind_the_one_before(tmp_path: Path) -> None:
     run, store = str(tmp_path), Store()
-    first = manifest.write(store, run, NOTHING, [table(0, 5)], Counter(x=1))
-    second = manifest.write(store, run, first, [table(5, 2, None)], Counter())
+    first = manifest.write(store, run, NOTHING, [table(0, 5)], Counter(x=1), 1)
+    second = manifest.write(store, run, first, [table(5, 2, None)], Counter(), 1)
     assert (first.version, first.photographs, first.known_bytes, first.refused, first.ignored) == (
         0,
         5,
@@ -168,7 +168,7 @@ def test_a_later_version_goes_on_behind_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_table_without_rows_makes_no_part(tmp_path: Path) -> None:
-    index = manifest.write(Store(), str(tmp_path), NOTHING, [MANIFEST.empty_table(), table(0, 1)], Counter())
+    index = manifest.write(Store(), str(tmp_path), NOTHING, [MANIFEST.empty_table(), table(0, 1)], Counter(), 1)
     assert [part["rows"] for part in index.parts] == [1]
 
 
@@ -176,29 +176,40 @@ def test_versions_sort_as_numbers(tmp_path: Path) -> None:
     run, store = str(tmp_path), Store()
     index = NOTHING
     for number in range(12):
-        index = manifest.write(store, run, index, [table(number, 1)], Counter())
+        index = manifest.write(store, run, index, [table(number, 1)], Counter(), 1)
     assert manifest.newest_index(store, run).version == 11
     assert [n for part in manifest.parts(store, run) for n in part["item_no"].to_pylist()] == list(range(12))
 
 
 def test_two_who_write_one_version_are_told_apart(tmp_path: Path) -> None:
     run, store = str(tmp_path), Store()
-    first = manifest.write(store, run, NOTHING, [table(0, 3)], Counter())
-    manifest.write(store, run, first, [table(3, 1)], Counter())
+    first = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1)
+    manifest.write(store, run, first, [table(3, 1)], Counter(), 1)
     with pytest.raises(StoreError, match="somebody else wrote version 1"):
-        manifest.write(store, run, first, [table(3, 2)], Counter())
+        manifest.write(store, run, first, [table(3, 2)], Counter(), 1)
     assert manifest.newest_index(store, run).photographs == 4
 
 
 def test_a_part_that_was_left_over_is_used_again(tmp_path: Path) -> None:
     """Killed between its parts and its index, a plan writes the same names again; nothing is overwritten."""
     run, store = str(tmp_path), Store()
-    index = manifest.write(store, run, NOTHING, [table(0, 3)], Counter())
+    index = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1)
     (tmp_path / "manifest/index-00000000.json").unlink()
     [part] = (tmp_path / "manifest").glob("*.parquet")
     before = part.stat().st_mtime_ns
-    assert manifest.write(store, run, NOTHING, [table(0, 3)], Counter()) == index
+    assert manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1) == index
     assert part.stat().st_mtime_ns == before
+
+
+def test_no_later_term_names_a_part_that_was_left_over(tmp_path: Path) -> None:
+    """Whoever was paused before taking a leftover away takes nothing else away."""
+    run, store = str(tmp_path), Store()
+    left = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1)
+    (tmp_path / "manifest/index-00000000.json").unlink()
+    index = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 2)
+    assert [part["sha256"] for part in index.parts] == [part["sha256"] for part in left.parts]
+    (tmp_path / "manifest" / left.parts[0]["name"]).unlink()
+    assert [part.num_rows for part in manifest.parts(store, run)] == [3]
 
 
 def test_one_flipped_bit_in_a_part_is_found(five: tuple[str, Any]) -> None:

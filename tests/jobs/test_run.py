@@ -41,6 +41,17 @@ def digests(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def lasting(run: Path) -> dict[str, str]:
+    """Digests of all that a run holds, but for leases and seals, of which every driver writes its own."""
+    files = [path for path in run.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(run)): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if not name.startswith(("lease/", "provenance/seals/"))
+    }
+
+
 def rows(plan: Plan, sql: str) -> list[dict[str, Any]]:
     answer: list[dict[str, Any]] = ask(open_run(plan.run), sql).to_pylist()
     return answer
@@ -137,14 +148,14 @@ def test_every_bad_file_is_a_typed_refusal_and_the_rest_is_restored(
     assert rows(plan, "SELECT description FROM photographs WHERE item_no = 4") == [{"description": '{"box": "4"}'}]
     assert verify(plan.run, sources=True).faults == ()
 
-    # The same spec again: nothing is read, nothing is written, no Ray is asked.
+    # The same spec again: nothing is read, nothing is restored, no Ray is asked.
     for scan in scans.glob("*.png"):
         if scan.is_file():
             scan.unlink()
-    before = digests(tmp_path / "run")
+    before = lasting(tmp_path / "run")
     again = execute(prepare(plan.spec), _never)
     assert (again.worked_on, again.restored) == (0, 3)
-    assert digests(tmp_path / "run") == before
+    assert lasting(tmp_path / "run") == before
 
 
 def _never(counts: object, total: int) -> None:

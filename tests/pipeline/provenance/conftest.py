@@ -154,7 +154,8 @@ def check_sealed(tmp_path: Path) -> Callable[..., None]:
         for part in seal["parts"]:
             data = (run / "provenance/parts" / part["name"]).read_bytes()
             assert hashlib.sha256(data).hexdigest() == part["sha256"]
-            assert part["name"] == part["sha256"][:32] + ".parquet"
+            assert part["name"][8:] == f"-{part['sha256'][:12]}.parquet"
+            assert 1 <= int(part["name"][:8]) <= seal["number"]
             found = pq.read_table(io.BytesIO(data))
             assert found.num_rows == part["rows"]
             assert found["item_no"].to_pylist() == sorted(found["item_no"].to_pylist())
