@@ -269,3 +269,27 @@ def test_the_parts_are_parquet_that_says_its_schema(five: tuple[str, Any]) -> No
     run, _ = five
     for part in Path(run, "manifest").glob("*.parquet"):
         assert pq.read_schema(part).equals(MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("roots", "reasons"),
+    [
+        # The manifest's folder.
+        ((), [None, None, "outside-roots", "outside-roots", "outside-roots"]),
+        (("box",), [None, "outside-roots", "outside-roots", "outside-roots", "outside-roots"]),
+        (("box", "../elsewhere"), [None, "outside-roots", None, "outside-roots", None]),
+    ],
+)
+def test_originals_outside_the_roots_are_refused_and_keep_their_rows(
+    freeze: Freeze, make_spec: Merge, tmp_path: Path, roots: tuple[str, ...], reasons: list[str | None]
+) -> None:
+    base = tmp_path / "base"
+    outside = tmp_path / "elsewhere"
+    names = ["box/a.png", "boxes/b.png", f"{outside}/c.png", f"{outside}s/d.png", "box/../../elsewhere/e.png"]
+    base.mkdir()
+    (base / "list.csv").write_text("source_uri\n" + "".join(f"{name}\n" for name in names))
+    sections = {"source": "list.csv"} | ({"roots": roots} if roots else {})
+    rows = freeze(make_spec(base, collection=sections)).rows
+    assert [row["reason"] for row in rows] == reasons
+    assert [row["item_no"] for row in rows] == list(range(5))
+    assert all((row["detail"] is None) == (row["reason"] is None) for row in rows)
