@@ -33,7 +33,7 @@ from tests.audit.reader import (
 )
 
 _IMAGE = re.compile(r"images/([0-9a-f]{2})/([0-9a-f]{32})(?:-([0-9a-f]{8,64}))?\.[a-z0-9]+")
-_MANIFEST_PART = re.compile(r"manifest/part-\d{8}-([0-9a-f]{8,64})\.parquet")
+_MANIFEST_PART = re.compile(r"manifest/part-\d{8}-\d{8}-([0-9a-f]{8,64})\.parquet")
 _ATTEMPTS = re.compile(r"attempts/\d{8}\.json")
 _TEMPORARY = re.compile(r"(?:.*/)?\.[^/]+\.part")
 _STATUSES = ("restored", "refused", "failed")

@@ -115,8 +115,9 @@ class Handmade:
 
     def part(self, *rows: Mapping[str, Any]) -> dict[str, Any]:
         data = parquet(rows, _ROW)
-        self.tree[f"provenance/parts/{sha(data)[:32]}.parquet"] = data
-        return {"name": f"{sha(data)[:32]}.parquet", "rows": len(rows), "sha256": sha(data)}
+        name = f"00000001-{sha(data)[:12]}.parquet"
+        self.tree[f"provenance/parts/{name}"] = data
+        return {"name": name, "rows": len(rows), "sha256": sha(data)}
 
     def seal(self, number: int, term: int, *parts: Mapping[str, Any]) -> None:
         rows = sum(part["rows"] for part in parts)
@@ -126,7 +127,7 @@ class Handmade:
 
     def manifest_part(self, number: int, *rows: Mapping[str, Any]) -> dict[str, Any]:
         data = parquet(rows, _MANIFEST)
-        name = f"part-{number:08d}-{sha(data)[:16]}.parquet"
+        name = f"part-{number:08d}-00000001-{sha(data)[:12]}.parquet"
         self.tree[f"manifest/{name}"] = data
         return {"name": name, "rows": len(rows), "sha256": sha(data)}
 

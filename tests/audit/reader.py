@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tests.audit.places import Place
 
 LOOSE = re.compile(r"provenance/terms/(\d{8})/[0-9a-f]{16,64}\.parquet")
-PART = re.compile(r"provenance/parts/([0-9a-f]{16,64})\.parquet")
+PART = re.compile(r"provenance/parts/\d{8}-([0-9a-f]{8,64})\.parquet")
 SEAL = re.compile(r"provenance/seals/(\d{8})\.json")
 LEASE = re.compile(r"lease/(\d{8})\.json")
 INDEX = re.compile(r"manifest/index-(\d{8})\.json")

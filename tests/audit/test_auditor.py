@@ -128,8 +128,8 @@ def lost_part(run: Handmade) -> None:
 def wrong_part_name(run: Handmade) -> None:
     seal = json.loads(run.tree[SEAL])
     name = seal["parts"][0]["name"]
-    seal["parts"][0]["name"] = "0" * 32 + ".parquet"
-    run.tree[f"provenance/parts/{'0' * 32}.parquet"] = run.tree.pop(f"provenance/parts/{name}")
+    seal["parts"][0]["name"] = "00000001-" + "0" * 12 + ".parquet"
+    run.tree[f"provenance/parts/00000001-{'0' * 12}.parquet"] = run.tree.pop(f"provenance/parts/{name}")
     run.put(SEAL, seal)
 
 
@@ -246,7 +246,7 @@ def misnamed_image(run: Handmade) -> None:
 
 def misnamed_manifest_part(run: Handmade) -> None:
     parts = json.loads(run.tree[INDEX])["parts"]
-    name = f"part-00000002-{'0' * 16}.parquet"
+    name = f"part-00000002-00000001-{'0' * 12}.parquet"
     run.tree[f"manifest/{name}"] = run.tree.pop(f"manifest/{parts[2]['name']}")
     edit(run.tree, INDEX, parts=[*parts[:2], parts[2] | {"name": name}])
 
@@ -385,8 +385,8 @@ LEFTOVERS: list[tuple[str, bytes, str]] = [
     (image_key(7), b"delivered, and killed before the commit", "image"),
     (image_key(1, b"other bytes"), b"other bytes", "image"),
     ("images/ab/.x.png.0f0f.part", b"", "temporary"),
-    ("provenance/parts/" + "ab" * 16 + ".parquet", b"torn", "part"),
-    (f"manifest/part-00000007-{'ab' * 8}.parquet", b"", "manifest-part"),
+    ("provenance/parts/00000001-" + "ab" * 6 + ".parquet", b"torn", "part"),
+    (f"manifest/part-00000007-00000001-{'ab' * 6}.parquet", b"", "manifest-part"),
 ]
 
 

@@ -38,6 +38,7 @@ class Cluster:
         self.kills: set[str] = set()
         self.seconds = 1.0
         self.loses: Counter[str] = Counter()
+        self.loses_nodes = True
         self.said: tuple[str, ...] = ()
         self.reason = Reason.TRUNCATED
         self.passes: list[tuple[bool, list[list[str]]]] = []
@@ -70,7 +71,7 @@ class Cluster:
         self.during()
         if faults := watch({"deliver": StageCount(done)}):
             raise JobError(faults)
-        return Pass(tuple(deaths), self.said)
+        return Pass(tuple(deaths), self.said, lost_nodes=self.loses_nodes)
 
     @property
     def tried(self) -> list[tuple[bool, str]]:
@@ -187,6 +188,16 @@ def test_suspects_of_an_earlier_driver_are_met_alone(plan: Plan, cluster: Cluste
     # One death was written down; that of the pass in which the driver was killed was not.
     assert cluster.tried == [(False, "abcd"), (True, "b"), (True, "b"), (True, "b")]
     assert rows(plan)["b"]["reason"] == "worker-died"
+
+
+def test_what_is_lost_alone_while_every_node_stands_is_quarantined(plan: Plan, cluster: Cluster) -> None:
+    cluster.loses["b"], cluster.loses_nodes, cluster.said = 1000, False, ("ActorDiedError: on the way",)
+    go(plan)
+    assert cluster.tried == [(False, "abcd")] + [(True, "b")] * 3
+    row = rows(plan)["b"]
+    assert row["reason"] == "worker-died"
+    assert "in 3 tries" in row["detail"]
+    assert "on the way" in row["detail"]
 
 
 def test_passes_that_get_nowhere_end_the_run(plan: Plan, cluster: Cluster) -> None:
