@@ -54,17 +54,20 @@ def back_projected(answer: Floats, scan: Floats, rounds: int, limits: tuple[floa
 class Tint:
     """The tone of a toned print apart from its luma: what each channel adds at each luma, and what no curve explains.
 
-    curve: knots x 3. rest: H x W x 3.
+    curve: knots x 3. rest, scan: H x W x 3.
     """
 
     curve: Floats
     rest: Floats
+    scan: Floats
 
     def added_to(self, grey: Floats, rows: slice, rounds: int) -> Floats:
         """Enlarged luma (sH x sW x 1) of these rows of the scan, in the print's own tone."""
-        rest = self.rest[rows]
-        scale = grey.shape[0] // rest.shape[0]
-        return grey + _on_curve(self.curve, grey) + back_projected(grown(rest, scale), rest, rounds, (-2.0, 2.0))
+        rest, scan = self.rest[rows], self.scan[rows]
+        toned = grey + _on_curve(self.curve, grey) + grown(rest, grey.shape[0] // rest.shape[0])
+        # At hard edges the curve of a mean is not the mean of the curve.
+        limits = (min(0.0, float(self.scan.min())), max(1.0, float(self.scan.max())))
+        return back_projected(toned, scan, rounds, limits)
 
 
 def tint_of(srgb: Floats, grey: Floats) -> Tint:
@@ -78,7 +81,7 @@ def tint_of(srgb: Floats, grey: Floats) -> Tint:
         total = np.bincount(place, (srgb[..., channel] - grey[..., 0]).ravel(), _KNOTS)
         curve[:, channel] = np.interp(knots, knots[seen], total[seen] / count[seen])
     smooth = cv2.blur(curve, (1, 3), borderType=cv2.BORDER_REPLICATE)
-    return Tint(smooth, srgb - grey - _on_curve(smooth, grey))
+    return Tint(smooth, srgb - grey - _on_curve(smooth, grey), srgb)
 
 
 def _on_curve(curve: Floats, grey: Floats) -> Floats:
