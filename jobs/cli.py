@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,9 +90,9 @@ def plan(job: Job, as_json: AsJson = False) -> None:
                 "run_id": planned.run_id,
                 "recipe_id": planned.recipe_id,
                 "photographs": planned.photographs,
-                "bytes": planned.known_bytes,
-                "refused": planned.refused,
-                "ignored": planned.ignored,
+                "bytes": planned.index.known_bytes,
+                "refused": planned.index.refused,
+                "ignored": planned.index.ignored,
                 "models": [
                     {"id": m.id, "required": m.required, "sha256": m.sha256, "licence": m.licence}
                     for m in planned.models
@@ -99,12 +101,12 @@ def plan(job: Job, as_json: AsJson = False) -> None:
             }
         )
         return
-    ignored = ", ".join(f"{count} {suffix}" for suffix, count in planned.ignored.items())
+    ignored = ", ".join(f"{count} {suffix}" for suffix, count in planned.index.ignored.items())
     say(f"Run       {planned.run}  ({'new' if planned.new else 'planned before'})")
     say(f"Recipe    {planned.recipe_id[:16]}  policy {planned.recipe.policy.name}")
-    say(f"Source    {planned.photographs:,} photographs, {planned.known_bytes / 1e6:,.1f} MB")
-    if planned.refused:
-        say(f"Refused   {planned.refused:,} entries while listing (duplicates, unreadable folders)")
+    say(f"Source    {planned.photographs:,} photographs, {planned.index.known_bytes / 1e6:,.1f} MB")
+    if planned.index.refused:
+        say(f"Refused   {planned.index.refused:,} entries while listing (duplicates, unreadable folders)")
     if ignored:
         say(f"Left out  {ignored}")
     for use in planned.models:
@@ -266,14 +268,22 @@ def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summ
     if not quiet:
         say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
-    # A cluster that stops a job asks this way; the lease is then released, and nobody has to wait for it to run out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Progress(stages, quiet=quiet) as progress:
+        with _stopped_by_sigterm(), Progress(stages, quiet=quiet) as progress:
             return planned, execute(planned, progress.watch, retry=retry)
     except KeyboardInterrupt:
         say("\nStopped. Run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """A cluster that stops a job asks this way; the lease is then released, and nobody has to wait for it to run out."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _write_sheet(run: str, path: Path) -> str | None:

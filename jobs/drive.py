@@ -142,7 +142,7 @@ class Driver:
         self.attempts.save()
 
     def _quarantine(self, missing: pa.Table) -> pa.Table:
-        """Commit photographs that have been tried often enough, under the names that a later retry will not meet."""
+        """Commit photographs that have been tried often enough; the others are given back."""
         over = pa.array([self.attempts.is_over(item) for item in missing["item_id"].to_pylist()], pa.bool_())
         for record in from_manifest(missing.filter(over)):
             ended = record.ended(self.attempts.verdict(record.item_id))

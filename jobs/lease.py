@@ -18,7 +18,7 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from pipeline.errors import JobError, StoreError
-from pipeline.provenance.commit import OvertakenError, highest_term
+from pipeline.provenance.commit import OvertakenError, check_term
 from pipeline.provenance.schema import lease_uri
 from pipeline.storage import Store, join
 
@@ -51,12 +51,14 @@ class Holder:
 
     def is_running(self) -> bool:
         """True where this process is known to be alive and not paused."""
-        here = self.boot == _boot() and self.host == socket.gethostname()
-        return here and _started(self.pid) == self.started and _state(self.pid) != "T"
+        return self._is_here() and _started(self.pid) == self.started and _state(self.pid) != "T"
 
     def is_gone(self) -> bool:
         """True where this process is known to have ended, which only its own machine can know."""
-        return self.boot == _boot() and self.host == socket.gethostname() and _started(self.pid) != self.started
+        return self._is_here() and _started(self.pid) != self.started
+
+    def _is_here(self) -> bool:
+        return self.boot == _boot() and self.host == socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +123,13 @@ class Held:
         good_until = time.monotonic() + self._lease.seconds
         while not self._over.wait(self._lease.seconds / _RENEWALS):
             try:
-                if highest_term(self._store, self._run, self.term) > self.term:
-                    self._lost = overtaken(self._run, self.term)
-                    return
+                check_term(self._store, self._run, self.term)
                 asked = time.monotonic()
                 self._put(replace(self._lease, renewed_at=datetime.now(UTC)))
                 good_until = asked + self._lease.seconds
+            except OvertakenError as error:
+                self._lost = error
+                return
             except (OSError, StoreError) as error:
                 if time.monotonic() > good_until:
                     self._lost = StoreError(
@@ -137,10 +140,6 @@ class Held:
     def _put(self, lease: Lease) -> None:
         self._store.put(lease_uri(self._run, lease.term), lease.to_json())
         self._lease = lease
-
-
-def overtaken(run: str, term: int) -> OvertakenError:
-    return OvertakenError(f"{run}: another driver has taken over; this one holds term {term} no longer")
 
 
 @contextmanager

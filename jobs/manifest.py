@@ -9,6 +9,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,11 @@ def item_id(collection: str, key: str, mark: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A first look at a source. repeated: hashes of places that are named more than once, perhaps. folders: of the
-    originals, where a manifest names them one by one."""
+    """A first look at a source that is not empty. repeated: hashes of places that are named more than once, perhaps.
+    folders: of the originals, where a manifest names them one by one."""
 
-    photographs: int
-    repeated: frozenset[int]
-    folders: frozenset[str]
-    ignored: Counter[str]
+    repeated: frozenset[int] = frozenset()
+    folders: frozenset[str] = frozenset()
 
 
 def survey(spec: JobSpec) -> Survey:
@@ -65,24 +64,22 @@ def survey(spec: JobSpec) -> Survey:
     Raises SpecError where it holds no photograph or is a manifest that cannot be used, StoreError where it cannot be read.
     """
     ignored: Counter[str] = Counter()
-    folders: set[str] = set()
-    if spec.collection.is_manifest:
-        hashes = np.fromiter(_places(spec, folders, ignored), np.int64)
-        hashes.sort()
-        repeated = frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-        count = len(hashes)
-    else:
-        # A store lists a name once.
-        repeated = frozenset()
-        count = 1 if next(entries(spec, ignored), None) is not None else 0
-    if not count:
+    named = entries(spec, ignored)
+    first = next(named, None)
+    if first is None:
         left_out = f"; left out: {_counted(ignored)}" if ignored else ""
         raise SpecError(f"collection.source: {spec.collection.source} holds no photograph{left_out}")
-    return Survey(count, repeated, frozenset(folders), ignored)
+    if not spec.collection.is_manifest:
+        # A store lists a name once.
+        return Survey()
+    folders: set[str] = set()
+    hashes = np.fromiter(_places(chain([first], named), folders), np.int64)
+    hashes.sort()
+    return Survey(frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist()), frozenset(folders))
 
 
-def _places(spec: JobSpec, folders: set[str], ignored: Counter[str]) -> Iterator[int]:
-    for entry, _ in entries(spec, ignored):
+def _places(named: Iterable[Named], folders: set[str]) -> Iterator[int]:
+    for entry, _ in named:
         place = place_of(entry.uri)
         folders.add(place.rsplit("/", 1)[0])
         yield hash(place)
@@ -212,10 +209,12 @@ def _index_uri(run: str, version: int) -> str:
 
 def newest_index(store: Store, run: str) -> Index:
     """The manifest as it stands; version -1 where there is none. Raises OSError, StoreError where it is damaged."""
-    found = [e.uri for e in store.list_if_there(join(run, "manifest")) if e.key.startswith("index-")]
-    if not found:
-        return Index(-1)
-    return _read_index(store, found[-1])
+    found = _index_uris(store, run)
+    return _read_index(store, found[-1]) if found else Index(-1)
+
+
+def _index_uris(store: Store, run: str) -> list[str]:
+    return [e.uri for e in store.list_if_there(join(run, "manifest")) if e.key.startswith("index-")]
 
 
 def _read_index(store: Store, uri: str) -> Index:
@@ -228,8 +227,7 @@ def _read_index(store: Store, uri: str) -> Index:
 
 def indexed_parts(store: Store, run: str) -> set[str]:
     """Names of the parts of every index, also of those that a later one stands before."""
-    found = [e.uri for e in store.list_if_there(join(run, "manifest")) if e.key.startswith("index-")]
-    return {part["name"] for uri in found for part in _read_index(store, uri).parts}
+    return {part["name"] for uri in _index_uris(store, run) for part in _read_index(store, uri).parts}
 
 
 def sound_index(store: Store, run: str) -> Index:

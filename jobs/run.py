@@ -50,7 +50,7 @@ def execute(plan: Plan, watch: Watch, *, retry: bool = False) -> Summary:
     try:
         with lease.hold(store, plan.run, "run") as held:
             # The manifest may have grown since it was planned; while the lease is ours it does not.
-            plan = replace(plan, photographs=manifest.sound_index(store, plan.run).photographs)
+            plan = replace(plan, index=manifest.sound_index(store, plan.run))
             worked_on = Driver(plan, store, held, watch, retry=retry).drive()
             held.check()
         summary = summarise(plan, worked_on, time.perf_counter() - started)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -56,15 +57,16 @@ class Plan:
     recipe_id: str
     run_id: str
     models: tuple[ModelUse, ...]
-    photographs: int
-    known_bytes: int
-    refused: int
-    ignored: dict[str, int] = field(default_factory=dict)
+    index: manifest.Index
     new: bool = True
 
     @property
     def run(self) -> str:
         return self.spec.output.uri
+
+    @property
+    def photographs(self) -> int:
+        return self.index.photographs
 
     def stamp(self, term: int) -> provenance.Stamp:
         return provenance.Stamp(self.run_id, self.recipe_id, f"albumen {__version__}", term)
@@ -87,20 +89,20 @@ def prepare(spec: JobSpec) -> Plan:
         raise (SpecError if faults else ModelError)(texts, hint=hint or None)
     recipe_id = recipe.identity({use.id: use.sha256 for use in models if use.sha256 is not None})
     run_id = hashlib.sha256(f"{spec.collection.name}\0{spec.output.uri}\0{recipe_id}".encode()).hexdigest()[:16]
+    plan = partial(Plan, spec, recipe, recipe_id, run_id, models)
     if known is not None:
-        return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.sound_index(store, spec.output.uri))
+        return _continued(plan(manifest.sound_index(store, spec.output.uri), new=False), known)
     _check_empty(store, spec.output.uri)
     survey = manifest.survey(spec)
     check_apart(spec, survey)
     with lease.hold(store, spec.output.uri, "planning") as held:
         known = _read_run(store, spec.output.uri)
         if known is None:
-            index = _freeze(store, spec, survey, held.term)
-            plan = _plan(spec, recipe, recipe_id, run_id, models, index, new=True)
-            _put_run(store, plan)
-            return plan
+            planned = plan(_freeze(store, spec, survey, held.term))
+            _put_run(store, planned)
+            return planned
     # Somebody else planned it while we looked.
-    return _continued(spec, recipe, recipe_id, run_id, models, known, manifest.sound_index(store, spec.output.uri))
+    return _continued(plan(manifest.sound_index(store, spec.output.uri), new=False), known)
 
 
 def _freeze(store: Store, spec: JobSpec, survey: manifest.Survey, term: int) -> manifest.Index:
@@ -120,30 +122,6 @@ def _put_run(store: Store, plan: Plan) -> None:
         store.put(join(plan.run, "run.json"), json.dumps(_describe(plan), indent=2, ensure_ascii=False).encode())
     except OSError as error:
         raise StoreError(f"output.uri: {plan.run} cannot be written: {error}") from error
-
-
-def _plan(
-    spec: JobSpec,
-    recipe: Recipe,
-    recipe_id: str,
-    run_id: str,
-    models: tuple[ModelUse, ...],
-    index: manifest.Index,
-    *,
-    new: bool,
-) -> Plan:
-    return Plan(
-        spec=spec,
-        recipe=recipe,
-        recipe_id=recipe_id,
-        run_id=run_id,
-        models=models,
-        photographs=index.photographs,
-        known_bytes=index.known_bytes,
-        refused=index.refused,
-        ignored=index.ignored,
-        new=new,
-    )
 
 
 def resolve_models(spec: JobSpec, recipe: Recipe) -> tuple[tuple[ModelUse, ...], list[ModelError]]:
@@ -197,23 +175,17 @@ def _read_run(store: Store, run: str) -> dict[str, Any] | None:
     return known
 
 
-def _continued(
-    spec: JobSpec,
-    recipe: Recipe,
-    recipe_id: str,
-    run_id: str,
-    models: tuple[ModelUse, ...],
-    known: dict[str, Any],
-    index: manifest.Index,
-) -> Plan:
+def _continued(plan: Plan, known: dict[str, Any]) -> Plan:
+    """The plan of a run that was planned before, where run.json says that it is the same. Raises JobError."""
+    spec = plan.spec
     source = known["spec"]["collection"]["source"]
-    if known["run_id"] != run_id or source != spec.collection.source:
+    if known["run_id"] != plan.run_id or source != spec.collection.source:
         changed = [
             text
             for differs, text in (
                 (known["collection"] != spec.collection.name, f"the collection was {known['collection']!r}"),
                 (source != spec.collection.source, f"its source was {source}"),
-                (known["recipe_id"] != recipe_id, _recipe_change(known, models)),
+                (known["recipe_id"] != plan.recipe_id, _recipe_change(known, plan.models)),
             )
             if differs
         ]
@@ -221,7 +193,7 @@ def _continued(
             f"{spec.output.uri} holds a run of another job: {'; '.join(changed) or 'it was moved here'}",
             hint="Choose another [output] uri, or restore the job's old settings to go on with that run.",
         )
-    return _plan(spec, recipe, recipe_id, run_id, models, index, new=False)
+    return plan
 
 
 def _recipe_change(known: dict[str, Any], models: tuple[ModelUse, ...]) -> str:

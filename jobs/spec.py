@@ -9,18 +9,18 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.codecs import FileFormat, PagePolicy
+from pipeline.codecs import PagePolicy
 from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ModelError, SpecError, StoreError
 from pipeline.models.adapters import OPENABLE
 from pipeline.models.catalogue import CARDS, ModelCard
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
-from pipeline.stages.deliver import DeliverParameters, Depth, depth_fault
+from pipeline.stages.deliver import DeliverParameters
 from pipeline.stages.ingest import IngestParameters
 from pipeline.storage import Store, StoreOptions, canonical, contains, is_local
 
@@ -59,23 +59,13 @@ class Collection(_Section):
         return (self.source.rsplit("/", 1)[0] or "/",) if self.is_manifest else (self.source,)
 
 
-class Output(_Section):
-    """uri: the run's own folder or prefix. format: of delivered files. quality: of webp and avif, none for lossless.
-    depth: bits a sample, or as the source has them. compact_after: commits that are gathered at once."""
+class Output(DeliverParameters):
+    """What deliver is asked for, and where. uri: the run's own folder or prefix. compact_after: commits that are gathered at
+    once."""
 
     uri: str = Field(min_length=1)
     endpoint: str | None = None
-    format: FileFormat = "tiff"
-    jpeg_quality: int = Field(default=95, ge=1, le=100)
     compact_after: int = Field(default=4096, ge=1)
-    quality: int | None = Field(default=None, ge=1, le=100)
-    depth: Depth = "source"
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if (fault := depth_fault(self.format, self.depth)) is not None:
-            raise ValueError(fault)
-        return self
 
 
 class LocalModel(_Section):
@@ -144,12 +134,7 @@ class JobSpec(_Section):
                     gigabytes=self.collection.max_gigabytes,
                     pages=self.collection.pages,
                 ),
-                DeliverParameters(
-                    format=self.output.format,
-                    jpeg_quality=self.output.jpeg_quality,
-                    quality=self.output.quality,
-                    depth=self.output.depth,
-                ),
+                DeliverParameters(**self.output.model_dump(include=set(DeliverParameters.model_fields))),
             )
         except SpecError as error:
             raise SpecError([*odd, *error.faults]) from error

@@ -75,7 +75,7 @@ def _counts(store: Store, run: str, index: manifest.Index, rows: list[dict[str, 
     planned = pa.concat_tables(parts) if parts else pa.table({"item_no": pa.array([], pa.int64()), "item_id": []})
     if planned.num_rows != index.photographs:
         yield Fault("manifest", join(run, "manifest"), f"{planned.num_rows} rows; its index says {index.photographs}")
-    committed = provenance.committed_numbers(store, run)
+    committed = np.array([row["item_no"] for row in rows], np.int64)
     numbers = planned["item_no"].to_numpy()
     for item in planned.filter(pa.array(~np.isin(numbers, committed)))["item_id"].to_pylist():
         yield Fault("missing", item, "in the manifest, but no provenance row answers it")

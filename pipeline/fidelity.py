@@ -50,24 +50,29 @@ def back_projected(answer: Floats, scan: Floats, rounds: int, limits: tuple[floa
     return answer
 
 
+def limits_of(scan: Floats) -> tuple[float, float]:
+    """What an enlarged scan is kept within: black, white, and what the scan has outside of them (a wide gamut in sRGB)."""
+    return min(0.0, float(scan.min())), max(1.0, float(scan.max()))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tint:
     """The tone of a toned print apart from its luma: what each channel adds at each luma, and what no curve explains.
 
-    curve: knots x 3. rest, scan: H x W x 3.
+    curve: knots x 3. rest, scan: H x W x 3. limits: of the scan's samples.
     """
 
     curve: Floats
     rest: Floats
     scan: Floats
+    limits: tuple[float, float]
 
     def added_to(self, grey: Floats, rows: slice, rounds: int) -> Floats:
         """Enlarged luma (sH x sW x 1) of these rows of the scan, in the print's own tone."""
         rest, scan = self.rest[rows], self.scan[rows]
         toned = grey + _on_curve(self.curve, grey) + grown(rest, grey.shape[0] // rest.shape[0])
         # At hard edges the curve of a mean is not the mean of the curve.
-        limits = (min(0.0, float(self.scan.min())), max(1.0, float(self.scan.max())))
-        return back_projected(toned, scan, rounds, limits)
+        return back_projected(toned, scan, rounds, self.limits)
 
 
 def tint_of(srgb: Floats, grey: Floats) -> Tint:
@@ -81,7 +86,7 @@ def tint_of(srgb: Floats, grey: Floats) -> Tint:
         total = np.bincount(place, (srgb[..., channel] - grey[..., 0]).ravel(), _KNOTS)
         curve[:, channel] = np.interp(knots, knots[seen], total[seen] / count[seen])
     smooth = cv2.blur(curve, (1, 3), borderType=cv2.BORDER_REPLICATE)
-    return Tint(smooth, srgb - grey - _on_curve(smooth, grey), srgb)
+    return Tint(smooth, srgb - grey - _on_curve(smooth, grey), srgb, limits_of(srgb))
 
 
 def _on_curve(curve: Floats, grey: Floats) -> Floats:

@@ -151,10 +151,10 @@ class StageActor:
             self.tally.leave.remote(self.worker, counts, whole=whole)
 
     def _work(self, table: pa.Table, counts: dict[str, StageCount]) -> pa.Table:
-        first = "ingest" in self.pool.stages
-        records = from_manifest(table) if first else [verify_transit(record) for record in unpack(table)]
-        if not first:
-            records = [self._admit(record) for record in records]
+        if "ingest" in self.pool.stages:
+            records = from_manifest(table)
+        else:
+            records = [self._admit(verify_transit(record)) for record in unpack(table)]
         for name in self.pool.stages:
             self._begin(name, records)
             before, ended = time.perf_counter(), _ended(records)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.codecs import bmff, exif
 from pipeline.codecs.icc import from_code_points
-from pipeline.codecs.metadata import clean_xmp, turned_dpi
+from pipeline.codecs.metadata import clean_xmp
 from pipeline.codecs.samples import assemble, check_size, depth_note, divide_by_alpha, three_axes, to_full_range
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph
@@ -41,20 +41,18 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         raise ItemError(Reason.UNSUPPORTED, "high dynamic range (PQ or HLG); convert it to standard range first")
     avif = bool(set(brands) & set(_AVIF))
     samples, bits, pages = (_avif if avif else _heif)(data, meta, max_pixels)
-    # libheif turns the image itself; EXIF's orientation only repeats what the boxes say (23008-12, 6.5.10).
-    orientation = meta.orientation() if avif else 1
     cleaned = exif.clean(meta.exif(data))
-    turn = meta.orientation()
     container = Container(
         format="AVIF" if avif else "HEIF",
         icc=meta.profile() or (None if points is None else from_code_points(*points)),
         exif=cleaned.block,
         xmp=clean_xmp(meta.xmp(data))[0],
-        dpi=turned_dpi(cleaned.dpi, turn),
+        dpi=cleaned.dpi,
         pages=pages,
         conversion=depth_note(bits),
     )
-    return assemble(item_id, to_full_range(samples, 2**bits - 1), container, orientation)
+    # libheif turns the image itself; EXIF's orientation only repeats what the boxes say (23008-12, 6.5.10).
+    return assemble(item_id, to_full_range(samples, 2**bits - 1), container, meta.orientation(), is_upright=not avif)
 
 
 def _avif(data: bytes, meta: bmff.Meta, max_pixels: int) -> tuple[Any, int, int]:

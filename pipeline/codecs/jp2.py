@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.codecs import exif, iptc
 from pipeline.codecs.cms import cmyk_to_rgb
 from pipeline.codecs.icc import colour_space, romm
-from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi
+from pipeline.codecs.metadata import clean_xmp, sane_dpi
 from pipeline.codecs.samples import (
     assemble,
     check_size,
@@ -101,7 +101,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         exif=cleaned.block,
         xmp=xmp,
         iptc=iptc.records(found.get(b"iptc")),
-        dpi=turned_dpi(_resolution(found, cleaned.dpi), orientation),
+        dpi=_resolution(found, cleaned.dpi),
         conversion=conversion,
     )
     return assemble(item_id, samples, container, orientation)

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.codecs import exif, iptc, jpeg_xmp
 from pipeline.codecs.cms import cmyk_to_rgb
 from pipeline.codecs.icc import romm
-from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi
+from pipeline.codecs.metadata import clean_xmp, sane_dpi
 from pipeline.codecs.samples import assemble, check_size, joined, no_pillow_limit
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph, Pixels
@@ -79,7 +79,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         exif=cleaned.block,
         xmp=xmp,
         iptc=iptc.from_resources(b"".join(found.photoshop)),
-        dpi=turned_dpi(_resolution(found.density, cleaned.dpi), orientation),
+        dpi=_resolution(found.density, cleaned.dpi),
         conversion=conversion,
     )
     return assemble(item_id, samples, container, orientation)

@@ -27,10 +27,6 @@ def upright(samples: Pixels, orientation: int) -> Pixels:
     return _TURNS[orientation](samples) if orientation in _TURNS else samples
 
 
-def turned_dpi(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
-    return (dpi[1], dpi[0]) if dpi is not None and orientation in (5, 6, 7, 8) else dpi
-
-
 def clean_xmp(xmp: bytes | None) -> tuple[bytes | None, int]:
     """The packet, saying that nothing is left to be turned; and the orientation that it asked for, else 0."""
     if not xmp:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.codecs import exif, iptc
 from pipeline.codecs.icc import SRGB_CURVE, Chromaticities, Curve, from_code_points, rgb_profile
-from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi
+from pipeline.codecs.metadata import clean_xmp, sane_dpi
 from pipeline.codecs.samples import assemble, check_size, depth_note, joined
 from pipeline.photograph import Container, Photograph
 
@@ -45,7 +45,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         exif=cleaned.block,
         xmp=xmp,
         iptc=_iptc(_raw_profile(texts, b"iptc")),
-        dpi=turned_dpi(_resolution(found.get(b"pHYs"), cleaned.dpi), orientation),
+        dpi=_resolution(found.get(b"pHYs"), cleaned.dpi),
         conversion=None if colour == 3 else depth_note(depth),
     )
     return assemble(item_id, samples, container, orientation)

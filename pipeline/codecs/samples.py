@@ -27,16 +27,20 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def assemble(item_id: str, samples: NDArray[Any], container: Container, orientation: int = 1) -> Photograph:
+def assemble(
+    item_id: str, samples: NDArray[Any], container: Container, orientation: int = 1, *, is_upright: bool = False
+) -> Photograph:
     """samples: H x W or H x W x 1..4, 8 or 16 bits, as stored; an even number of channels means that the last is alpha.
-    orientation: as EXIF has it (tag 274); the photograph stands upright."""
+    orientation: as EXIF has it (tag 274); the photograph stands upright, and its resolution goes with it. is_upright: the
+    decoder has turned the samples, and not the resolution."""
     samples = three_axes(samples)
     if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4) or samples.dtype.name not in ("uint8", "uint16"):
         raise ItemError(Reason.UNSUPPORTED, f"samples of shape {samples.shape} and type {samples.dtype}")
     if 0 in samples.shape:
         raise ItemError(Reason.TRUNCATED, "the image has no pixels")
-    samples = upright(samples, orientation)
-    container = replace(container, orientation=orientation if 1 <= orientation <= 8 else 1)
+    samples = samples if is_upright else upright(samples, orientation)
+    dpi = container.dpi[::-1] if container.dpi is not None and orientation in (5, 6, 7, 8) else container.dpi
+    container = replace(container, dpi=dpi, orientation=orientation if 1 <= orientation <= 8 else 1)
     colours = 1 if samples.shape[2] <= 2 else 3
     alpha = np.ascontiguousarray(samples[..., colours]) if samples.shape[2] > colours else None
     return Photograph(item_id, np.ascontiguousarray(samples[..., :colours]), container, alpha)

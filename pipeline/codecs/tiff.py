@@ -14,7 +14,7 @@ from pipeline.codecs import exif, ifd, iptc
 from pipeline.codecs.cms import cmyk_to_rgb, lab_to_rgb
 from pipeline.codecs.icc import romm
 from pipeline.codecs.ifd import Field, Layout
-from pipeline.codecs.metadata import clean_xmp, turned_dpi
+from pipeline.codecs.metadata import clean_xmp
 from pipeline.codecs.samples import assemble, check_size, depth_note, divide_by_alpha, to_full_range
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph, Pixels
@@ -63,7 +63,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         exif=exif.from_tiff(data, start, layout),
         xmp=xmp,
         iptc=iptc.records(_bytes(tags, IPTC)) or iptc.from_resources(_bytes(tags, PHOTOSHOP)),
-        dpi=turned_dpi(exif.resolution_of(tags, layout), orientation),
+        dpi=exif.resolution_of(tags, layout),
         pages=_pages(data),
         conversion=conversion,
     )

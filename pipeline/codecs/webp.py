@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.codecs import exif
 from pipeline.codecs.icc import colour_space
-from pipeline.codecs.metadata import clean_xmp, sane_dpi, turned_dpi
+from pipeline.codecs.metadata import clean_xmp, sane_dpi
 from pipeline.codecs.samples import assemble, check_size, joined, no_pillow_limit
 from pipeline.errors import ItemError, Reason
 from pipeline.photograph import Container, Photograph
@@ -44,7 +44,7 @@ def decode(data: bytes, item_id: str, max_pixels: int) -> Photograph:
         icc=chunks.get(b"ICCP") or None,
         exif=cleaned.block,
         xmp=xmp,
-        dpi=turned_dpi(cleaned.dpi, orientation),
+        dpi=cleaned.dpi,
         pages=frames,
     )
     return assemble(item_id, samples, container, orientation)

@@ -29,22 +29,20 @@ def commit(store: Store, run: str, stamp: Stamp, records: Sequence[Record]) -> N
     """
     assert records
     assert all(record.status is not Status.PENDING for record in records)
-    if highest_term(store, run, stamp.term) > stamp.term:
-        raise OvertakenError(f"{run}: another driver has taken over; this one holds term {stamp.term} no longer")
+    check_term(store, run, stamp.term)
     table = pa.Table.from_pylist(_rows(stamp, records), PROVENANCE)
     target = io.BytesIO()
     pq.write_table(table, target, compression="zstd", write_page_checksum=True)
     store.create(commit_uri(run, stamp.term, [record.item_id for record in records]), target.getvalue())
 
 
-def highest_term(store: Store, run: str, known: int) -> int:
-    """The highest term that somebody has taken, `known` or above it. Leases stay, so that there is none without the next.
+def check_term(store: Store, run: str, term: int) -> None:
+    """Raises OvertakenError where somebody has taken a higher term, OSError as the store does.
 
-    One look by name where nobody has taken over: a listing may be behind.
+    One look by name: a listing may be behind, and leases stay, so that there is no higher term without the next.
     """
-    while store.exists(lease_uri(run, known + 1)):
-        known += 1
-    return known
+    if store.exists(lease_uri(run, term + 1)):
+        raise OvertakenError(f"{run}: another driver has taken over; this one holds term {term} no longer")
 
 
 def _rows(stamp: Stamp, records: Sequence[Record]) -> list[dict[str, Any]]:

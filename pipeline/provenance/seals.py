@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import AlbumenError, StoreError
-from pipeline.provenance.commit import OvertakenError, highest_term
+from pipeline.provenance.commit import OvertakenError, check_term
 from pipeline.provenance.schema import numbered, seals_folder
 from pipeline.provenance.view import Part, Seal, looking, loose, newest_rows, part_uri, read
 from pipeline.storage import Store, join
@@ -23,8 +23,7 @@ from pipeline.storage import Store, join
 # Rows of a part: with their events some 60 MB in memory.
 PART_ROWS = 16_384
 _ROW_GROUP = 4096
-
-
+# How often a compaction starts anew where somebody who was paused has sealed meanwhile.
 _TRIES = 3
 
 
@@ -132,10 +131,7 @@ class Compactor:
         return part
 
     def _put_seal(self, parts: Sequence[Part], term: int) -> None:
-        if highest_term(self.store, self.run, self.term) > self.term:
-            raise OvertakenError(
-                f"{self.run}: another driver has taken over; this one holds term {self.term} no longer"
-            )
+        check_term(self.store, self.run, self.term)
         seal = Seal(self.seal.number + 1, term, tuple(parts))
         facts = {
             "number": seal.number,

@@ -23,17 +23,9 @@ SHALLOW = frozenset({"jpeg", "webp"})
 Depth = Literal["source", 8, 16]
 
 
-def depth_fault(file_format: str, depth: Depth) -> str | None:
-    """Why files of this format cannot be delivered in this depth."""
-    if depth == 16 and file_format in SHALLOW:
-        return f"{file_format} holds 8 bits; choose depth 8 or source, or another format"
-    return None
-
-
 class DeliverParameters(Parameters):
     """format: of the delivered files. jpeg_quality: 1..100. quality: of WebP and AVIF, 1..100, None for lossless.
     depth: bits a sample, or as many as the source has; formats that hold 8 get 8.
-
 
     Chroma is never subsampled, except in lossy WebP, which knows nothing else.
     """
@@ -45,8 +37,8 @@ class DeliverParameters(Parameters):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (fault := depth_fault(self.format, self.depth)) is not None:
-            raise ValueError(fault)
+        if self.depth == 16 and self.format in SHALLOW:
+            raise ValueError(f"{self.format} holds 8 bits; choose depth 8 or source, or another format")
         return self
 
     def decisive(self) -> dict[str, object]:
@@ -72,7 +64,7 @@ class Deliver:
     name: ClassVar[str] = "deliver"
     version: ClassVar[str] = "2"
 
-    def __init__(self, parameters: DeliverParameters, store: Store, run: str, recipe_id: str | None = None) -> None:
+    def __init__(self, parameters: DeliverParameters, store: Store, run: str, recipe_id: str) -> None:
         self.parameters = parameters
         self.store = store
         self.run = run
@@ -143,7 +135,7 @@ def _at_true_size(photograph: Photograph) -> Photograph:
     return replace(photograph, container=replace(photograph.container, dpi=scaled))
 
 
-def _restated(photograph: Photograph, record: Record, recipe_id: str | None) -> tuple[Photograph, dict[str, Any]]:
+def _restated(photograph: Photograph, record: Record, recipe_id: str) -> tuple[Photograph, dict[str, Any]]:
     """The photograph with what was done to it in its XMP. Where no pixel was changed the source's own packet stays."""
     touched = [event for event in record.events if _changed_pixels(event)]
     if not touched or record.source_sha256 is None:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pipeline.colour_space import BAND, bands, in_srgb, space_of
 from pipeline.errors import ItemError, Reason
-from pipeline.fidelity import REACH, back_projected, grown, tint_of
+from pipeline.fidelity import REACH, back_projected, grown, limits_of, tint_of
 from pipeline.measures import tone_of_photograph
 from pipeline.models.store import ModelStore
 from pipeline.models.upscalers import open_upscaler, side_multiple
@@ -122,7 +122,7 @@ def upscale(network: Network, photograph: Photograph, scale: int, tiling: Tiling
     tint = tint_of(source, guide) if tone is Tone.TONED else None
     shown = np.clip(guide, 0.0, 1.0)
     answer, tiling = run_in_memory(network, np.repeat(shown, 3, axis=2) if grey else shown, scale, tiling)
-    limits = (min(0.0, float(guide.min())), max(1.0, float(guide.max())))
+    limits = limits_of(guide)
     result = np.empty((*answer.shape[:2], pixels.shape[2]), np.uint16)
     # Neighbouring rows come along, so that bands meet as if there were none.
     reach = REACH * (rounds + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.storage.connection import for_fsspec
 from pipeline.storage.faults import GONE, CredentialsError, GaveUpError, NoBucketError
 from pipeline.storage.local import Folders
-from pipeline.storage.names import Entry, StoreOptions, is_local, is_temporary, local_path
+from pipeline.storage.names import Entry, StoreOptions, is_local, local_path
 from pipeline.storage.objects import Objects, split
 from pipeline.storage.other import Other
 from pipeline.storage.transfer import Accept
@@ -162,13 +161,6 @@ class Store:
         """As `list`; nothing where the folder does not exist."""
         if not is_local(root) or local_path(root).is_dir():
             yield from self.list(root, after)
-
-    def sweep(self, root: str, older_than: timedelta) -> Iterator[Entry]:
-        """Temporaries that were not touched for that long: a process that was killed left them. Deletes nothing."""
-        for entry in self.list_if_there(root):
-            age = None if entry.modified is None else datetime.now(UTC) - entry.modified
-            if is_temporary(entry.key) and entry.fault is None and age is not None and age > older_than:
-                yield entry
 
     def check_folder(self, root: str) -> str | None:
         """A sentence that says why `root` cannot be listed, or None."""

@@ -110,6 +110,14 @@ def run(folder: Path, scans: Path) -> tuple[list[dict[str, Any]], float]:
     return rows, last.timestamp() - started
 
 
+def deaths(run: Path) -> dict[str, int]:
+    """Workers that died of each photograph that any died of."""
+    found: dict[str, int] = {}
+    for path in sorted((run / "attempts").glob("*.json")):
+        found |= json.loads(path.read_text())
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs", type=int, default=500)
@@ -145,6 +153,7 @@ def main() -> None:
                 "seconds_clean": round(clean, 1),
                 "seconds_poisoned": round(poisoned, 1),
                 "slower": round(poisoned / clean - 1, 3),
+                "most_deaths_of_one": max(deaths(work / "poisoned-run").values()),
                 "met": met,
             },
             indent=1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -409,6 +410,18 @@ def test_an_interrupted_run_says_how_to_go_on(albumen: Call, job: Path, monkeypa
     code, out, err = albumen("run", job)
     assert (code, out) == (130, "")
     assert err.endswith("Stopped. Run the same command again to go on.\n")
+
+
+def test_a_run_that_is_asked_to_end_stops_as_for_an_interrupt(
+    albumen: Call, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(plan: object, watch: object, *, retry: bool) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(run, "execute", asked)
+    before = signal.getsignal(signal.SIGTERM)
+    assert albumen("run", job)[0] == 130
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_that_was_finished_before_is_not_started_again(albumen: Call, job: Path, finished: Plan) -> None:

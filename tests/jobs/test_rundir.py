@@ -115,15 +115,15 @@ def test_a_plan_counts_what_it_found(make_spec: Merge, tmp_path: Path, scans: Pa
     (scans / "notes.txt").touch()
     plan = prepare(make_spec())
     assert plan.new
-    assert (plan.photographs, plan.refused, plan.ignored) == (4, 0, {".txt": 1})
-    assert plan.known_bytes == sum(path.stat().st_size for path in scans.glob("*.png"))
+    assert (plan.photographs, plan.index.refused, plan.index.ignored) == (4, 0, {".txt": 1})
+    assert plan.index.known_bytes == sum(path.stat().st_size for path in scans.glob("*.png"))
     assert plan.run == str(tmp_path / "run")
 
 
 def test_refused_entries_are_counted(make_spec: Merge, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("source_uri\nscans/a.png\nscans/a.png\nhttp://127.0.0.1/a.png\n")
     plan = prepare(make_spec(collection={"source": "list.csv"}))
-    assert (plan.photographs, plan.refused) == (3, 2)
+    assert (plan.photographs, plan.index.refused) == (3, 2)
     [part] = manifest.parts(Store(), plan.run)
     assert part["reason"].to_pylist() == [None, "duplicate", "unsupported"]
 
@@ -176,7 +176,7 @@ def test_the_second_plan_finds_the_first(make_spec: Merge, scans: Path, written:
     second = prepare(make_spec())
     assert (first.new, second.new) == (True, False)
     assert written == []
-    facts = ("run_id", "recipe_id", "photographs", "known_bytes", "refused", "ignored", "models")
+    facts = ("run_id", "recipe_id", "index", "models")
     assert [getattr(first, name) for name in facts] == [getattr(second, name) for name in facts]
 
 
@@ -468,7 +468,7 @@ def test_a_later_index_is_what_a_plan_goes_on_with(make_spec: Merge, scans: Path
     builder.add((Entry("late.png", str(scans / "late.png"), 5, None), None))
     manifest.write(store, plan.run, index, [builder.rest()], Counter(), 2)
     again = prepare(make_spec())
-    assert (again.new, again.photographs, again.known_bytes) == (False, 5, plan.known_bytes + 5)
+    assert (again.new, again.photographs, again.index.known_bytes) == (False, 5, plan.index.known_bytes + 5)
 
 
 @pytest.mark.parametrize("layout", [1, 3, None])

@@ -75,3 +75,17 @@ def test_a_tint_is_all_of_a_print_s_colour(real_photo: NDArray[np.uint8]) -> Non
     stain, around = tint.rest[25:35, 35:55, 2].mean(), tint.rest[60:, :, 2].mean()
     assert stain < around - 0.002
     assert abs(around) < 0.002
+
+
+def test_detail_finer_than_the_scan_does_not_move_a_print_s_colours() -> None:
+    """A tone is a curve, and the curve of a mean is not the mean of the curve: what a network sharpens to black and white
+    within one pixel of the scan is still that pixel's colour when it is averaged down."""
+    light = np.repeat(np.linspace(0.05, 0.95, 64, dtype=np.float32)[None, :, None], 16, axis=0)
+    # A tone that is strong in the middle and none at the ends.
+    bent = light * (1 - light)
+    scan = np.concatenate([light + 0.6 * bent, light, light - 0.6 * bent], axis=2)
+    luma = (scan @ LUMA)[..., None]
+    stripes = np.tile(np.float32([-1, 1]), 64)[None, :, None]
+    sharp = grown(luma, 2) + stripes * np.minimum(luma, 1 - luma).repeat(2, axis=0).repeat(2, axis=1)
+    toned = tint_of(scan, luma).added_to(sharp.clip(0, 1), slice(0, 16), 5)
+    assert np.abs(shrunk(toned, 2) - scan).max() < 0.03

@@ -36,7 +36,7 @@ def peak(name, pid="self"):
 source, folder, *names = sys.argv[1:]
 models = ModelStore(ModelSource(cache=folder))
 ingest = Ingest(IngestParameters(), Store())
-deliver = Deliver(DeliverParameters(), Store(), folder)
+deliver = Deliver(DeliverParameters(), Store(), folder, "cd" * 32)
 stages = [STAGES[name](STAGES[name].Parameters(), POLICIES["presentation"]) for name in names]
 ingest.open()
 idle = peak("VmRSS") + peak("VmRSS", ingest.decoder.pid)

@@ -41,7 +41,7 @@ def record(scale: int = 1, dtype: str = "uint8", dpi: tuple[float, float] | None
 
 
 def deliver(run: Path, file_format: str = "tiff", store: Store | None = None) -> Deliver:
-    return Deliver(DeliverParameters(format=file_format), store or Store(), str(run))  # type: ignore[arg-type]
+    return Deliver(DeliverParameters(format=file_format), store or Store(), str(run), "cd" * 32)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,12 @@ def test_a_quality_decides_the_bytes_of_its_own_formats_only() -> None:
 
 
 def test_a_quality_reaches_its_format(tmp_path: Path) -> None:
-    small = Deliver(DeliverParameters(format="webp", quality=20), Store(), str(tmp_path / "a")).write(record())
-    whole = Deliver(DeliverParameters(format="webp", jpeg_quality=20), Store(), str(tmp_path / "b")).write(record())
+    small = Deliver(DeliverParameters(format="webp", quality=20), Store(), str(tmp_path / "a"), "cd" * 32).write(
+        record()
+    )
+    whole = Deliver(DeliverParameters(format="webp", jpeg_quality=20), Store(), str(tmp_path / "b"), "cd" * 32).write(
+        record()
+    )
     assert small.output_bytes is not None
     assert whole.output_bytes is not None
     assert small.output_sha256 != whole.output_sha256

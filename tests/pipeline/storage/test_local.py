@@ -13,7 +13,7 @@ import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -149,21 +149,15 @@ def test_sigkill_leaves_whole_files_and_temporaries_that_are_swept_up(store: Sto
             data = (tmp_path / path).read_bytes()
             assert len(data) == 200_000
             assert len(set(data)) == 1
-    future = timedelta(seconds=-60)
-    assert sorted(entry.key for entry in store.sweep(str(tmp_path), future)) == left
-    assert list(store.sweep(str(tmp_path), timedelta(hours=1))) == []
-    store.delete_many(entry.uri for entry in list(store.sweep(str(tmp_path), future)))
+    store.delete_many(entry.uri for entry in list(store.list(str(tmp_path))) if is_temporary(entry.key))
     assert [path for path in below(tmp_path) if is_temporary(path)] == []
 
 
-def test_sweep_lists_temporaries_only(store: Store, tmp_path: Path) -> None:
+def test_listings_keep_temporaries_and_callers_decide(store: Store, tmp_path: Path) -> None:
     for name in (".a.tif.0011aabb.part", "b/.c.part", ".hidden", "model.bin.part", "d.tif"):
         store.put(str(tmp_path / name), b"x")
-    found = list(store.sweep(str(tmp_path), timedelta(seconds=-60)))
-    assert [entry.key for entry in found] == [".a.tif.0011aabb.part", "b/.c.part"]
-    assert list(store.sweep(str(tmp_path / "none"), timedelta(0))) == []
-    # Listings keep them: callers decide.
-    assert ".a.tif.0011aabb.part" in [entry.key for entry in store.list(str(tmp_path))]
+    found = [entry.key for entry in store.list(str(tmp_path)) if is_temporary(entry.key)]
+    assert found == [".a.tif.0011aabb.part", "b/.c.part"]
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=4).filter(
