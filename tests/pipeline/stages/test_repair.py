@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.photograph import Container, Face, Photograph, is_neutral, widened
 from pipeline.policy import POLICIES
 from pipeline.stage import Outcome, Step
-from pipeline.stages.repair import Repair, RepairParameters, denoise, inpaint
+from pipeline.stages.repair import Repair, RepairParameters
 
 Mask = NDArray[np.bool_]
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -115,25 +115,6 @@ def test_neutral_rgb_and_grey_are_repaired_alike(rng: np.random.Generator) -> No
         assert np.array_equal(colour[..., :1], alone)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_denoising_is_confined_to_calm_areas(rng: np.random.Generator, dtype: str, channels: int) -> None:
-    pixels = noisy(rng, dtype, channels)
-    result, where = denoise(Photograph("item", pixels, Container("PNG")), 0.04 * 255, 1.0)
-    assert 0 < where.mean() < 1
-    assert not where[:, 48].any()
-    assert np.array_equal(result[~where], pixels[~where])
-    assert result[20:60, 10:38].std() < 0.9 * pixels[20:60, 10:38].std()
-
-
-def test_strength_mixes(rng: np.random.Generator) -> None:
-    pixels = noisy(rng, "uint16", 1)
-    photograph = Photograph("item", pixels, Container("PNG"))
-    nothing, half, full = (denoise(photograph, 10.0, s)[0].astype(float) for s in (0.0, 0.5, 1.0))
-    assert np.array_equal(nothing, pixels)
-    assert np.abs(half - (pixels + full) / 2).max() <= 1
-
-
 def test_conservation_never_denoises_and_records_the_refusal(rng: np.random.Generator) -> None:
     pixels = noisy(rng, "uint8", 3)
     step = repaired(pixels, parameters=RepairParameters(denoise=0.8), damage=np.zeros((80, 96), bool))
@@ -175,9 +156,3 @@ def test_a_face_over_the_border_is_no_trouble() -> None:
     mask[5, 5] = True
     step = repaired(calm(), damage=mask, faces=(face,))
     assert (step.outcome, step.findings["inpainted_fraction"]) == (Outcome.SKIPPED, 0.0)
-
-
-def test_everything_damaged_is_no_trouble() -> None:
-    pixels = calm(20, 30)
-    result = inpaint(pixels, np.ones((20, 30), bool), 3.0)
-    assert result.shape == pixels.shape
