@@ -46,10 +46,12 @@ _SECTORS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Separation:
-    """density: H x W x C that the stain adds to ln(v + 0.055); 0 outside. certainty: 0..1, how well its sides agree."""
+    """density: H x W x C that the stain adds to ln(v + 0.055); 0 outside. agreement: 0..1, of the stain's sides. evidence: how
+    far its outline stands out of the picture; 1 is chance, most outlines drawn over sound pictures stay below 10."""
 
     density: Plane
-    certainty: float
+    agreement: float
+    evidence: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +103,7 @@ def separate(density: Plane, mask: Mask, free: Mask, beside: Mask, sound: Mask) 
         return None
     # The direction that stands out most, in the metric of what the picture does itself.
     lower = law.whitening.astype(np.float64)
-    _, _, turned = np.linalg.svd((profile * np.sqrt(count)[:, None]) @ lower, full_matrices=False)
+    _, standing, turned = np.linalg.svd((profile * np.sqrt(count)[:, None]) @ lower, full_matrices=False)
     dye = np.linalg.solve(lower.T, turned[0])
     size = float(np.abs(dye).max())
     if not np.isfinite(size) or size < _TINY:
@@ -117,8 +119,8 @@ def separate(density: Plane, mask: Mask, free: Mask, beside: Mask, sound: Mask) 
     right, down = _gradient(ground, law, dye.astype(np.float32), matched, local, (steepest, 1 / own))
     dye = _lightened(ground, law, dye, local)
     amount = field_of(right * free, down * free, free)
-    certainty = _agreement(ground, law, dye.astype(np.float32), matched, means)
-    return Separation(amount[..., None] * dye.astype(np.float32), certainty)
+    agreement = _agreement(ground, law, dye.astype(np.float32), matched, means)
+    return Separation(amount[..., None] * dye.astype(np.float32), agreement, float(standing[0] ** 2 / len(means)))
 
 
 def _ground(density: Plane, mask: Mask, free: Mask, sound: Mask) -> _Ground:

@@ -23,8 +23,8 @@ _OFFSET, _POWER = np.float32(0.055), np.float32(2.4)
 _CLIPPED = (0.008, 0.996)
 # Densities below this change no 16-bit sample by two steps.
 _NOTHING = 2e-5
-# Below this certainty a stain is left as it is; above the second it is taken away whole.
-_LEFT, _WHOLE = 0.35, 0.75
+# Up to the first agreement or evidence a stain is left as it is; from the second on it is taken away whole.
+_AGREEMENT, _EVIDENCE = (0.3, 0.7), (8.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +58,11 @@ def remove_stains(photograph: Photograph, mask: Mask) -> Cleaned:
     """
     pixels, changed = photograph.pixels.copy(), np.zeros(mask.shape, np.bool_)
     space, neutral = space_of(photograph), is_neutral(photograph.pixels)
-    certainties, strengths = [], []
+    strengths = []
     for stain in _stains(mask):
         source = photograph.pixels[stain.window]
         separation = _separated(source[..., :1] if neutral else source, space, stain)
-        certainty = 0.0 if separation is None else separation.certainty
-        strength = min(max((certainty - _LEFT) / (_WHOLE - _LEFT), 0.0), 1.0)
-        certainties.append(round(certainty, 4))
+        strength = 0.0 if separation is None else _strength(separation)
         strengths.append(strength)
         if separation is not None and strength > 0:
             reach = _apply(
@@ -75,7 +73,7 @@ def remove_stains(photograph: Photograph, mask: Mask) -> Cleaned:
         "stains": len(strengths),
         "stains_left": sum(strength == 0 for strength in strengths),
         "stains_lessened": sum(0 < strength < 1 for strength in strengths),
-        "stain_certainty": min(certainties, default=None),
+        "stain_fraction": float(changed.mean()),
     }
     return Cleaned(pixels, changed, findings)
 
@@ -129,6 +127,14 @@ def _separated(source: Pixels, space: ColourSpace, stain: _Stain) -> Separation 
     # Clipped pixels spoil the differences to their neighbours, too.
     sound = cv2.erode(sound.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     return separate(density, stain.mask, stain.free, stain.beside, sound)
+
+
+def _strength(separation: Separation) -> float:
+    shares = [
+        min(max((value - least) / (whole - least), 0.0), 1.0)
+        for value, (least, whole) in ((separation.agreement, _AGREEMENT), (separation.evidence, _EVIDENCE))
+    ]
+    return shares[0] * shares[1]
 
 
 def _apply(pixels: Pixels, space: ColourSpace, stain: _Stain, density: Floats, *, neutral: bool) -> Mask:
