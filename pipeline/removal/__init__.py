@@ -2,5 +2,6 @@
 
 from pipeline.removal.inpainting import inpaint
 from pipeline.removal.noise import denoise
+from pipeline.removal.stains import Cleaned, remove_stains
 
-__all__ = ["denoise", "inpaint"]
+__all__ = ["Cleaned", "denoise", "inpaint", "remove_stains"]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pipeline.photograph import Mask, Pixels, is_neutral
 from pipeline.removal.poisson import Plane, differences, field_of
 
-# Sides of a patch and of the window in which its like is looked for, in pixels; how many of these are used.
+# Side of a patch, in pixels; how many that look like it are used; how far away they may lie, unless told otherwise.
 PATCH = 7
-_REACH = 14
+REACH = 14.0
 _ALIKE = 60
 # Patches of which less than this is sound are no examples.
 _SOUND = 0.3
@@ -33,7 +33,6 @@ _NOISE = 2.0
 _FILLED = (0.1, 0.5)
 _BATCH = 48
 _TILE = 384
-_HALO = 2 * (_REACH + PATCH)
 _FEWEST = 15
 # Orthonormal: the mean, and two differences; the channels of most photographs go together far more than apart.
 _OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [0.5, 0.5, -1]], np.float32)
@@ -42,21 +41,25 @@ _OPPONENT /= np.linalg.norm(_OPPONENT, axis=1, keepdims=True)
 _Index = NDArray[np.intp]
 
 
-def inpaint(pixels: Pixels, mask: Mask, radius: float) -> Pixels:
-    """New pixels where `mask` is set, the same bits elsewhere. H x W x 1|3, in full depth; neutral stays neutral."""
+def inpaint(pixels: Pixels, mask: Mask, radius: float = REACH) -> Pixels:
+    """New pixels where `mask` is set, the same bits elsewhere. H x W x 1|3, in full depth; neutral stays neutral.
+
+    radius: how far away examples are looked for, in pixels, at least 4; time grows with its square.
+    """
+    reach = max(4, round(radius))
     result = pixels.copy()
     neutral = is_neutral(pixels)
     peak = np.iinfo(pixels.dtype).max
-    for window, core in _tiles(mask):
-        given = pixels[window][..., :1] if neutral else pixels[window]
-        filled = fill(given.astype(np.float32) * np.float32(255 / peak), mask[window])
+    for window, core in _tiles(mask, 2 * (reach + PATCH)):
+        given = np.ascontiguousarray(pixels[window][..., :1] if neutral else pixels[window])
+        filled = fill(given.astype(np.float32) * np.float32(255 / peak), mask[window], reach)
         samples = np.rint(np.clip(filled * np.float32(peak / 255), 0, peak)).astype(pixels.dtype)
         target, inside = result[window][core], mask[window][core]
         target[inside] = np.broadcast_to(samples[core], target.shape)[inside]
     return result
 
 
-def _tiles(mask: Mask) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+def _tiles(mask: Mask, halo: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
     """Windows of the photograph where there is damage, and the part of each that is its own: nothing else costs time."""
     height, width = mask.shape
     for top in range(0, height, _TILE):
@@ -70,17 +73,16 @@ def _tiles(mask: Mask) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice
                 slice(left + int(columns[0]), left + int(columns[-1]) + 1),
             )
             window = tuple(
-                slice(max(0, part.start - _HALO), min(most, part.stop + _HALO))
+                slice(max(0, part.start - halo), min(most, part.stop + halo))
                 for part, most in zip(inner, mask.shape, strict=True)
             )
             core = tuple(
-                slice(part.start - wide.start, part.stop - wide.start)
-                for part, wide in zip(inner, window, strict=True)
+                slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(inner, window, strict=True)
             )
             yield (window[0], window[1]), (core[0], core[1])
 
 
-def fill(image: Plane, mask: Mask) -> Plane:
+def fill(image: Plane, mask: Mask, reach: int) -> Plane:
     """image: H x W x 1|3 float32, 0..255. The same where `mask` is not set."""
     result = _smoothly(image, mask)
     if min(mask.shape) < PATCH or mask.all():
@@ -88,7 +90,7 @@ def fill(image: Plane, mask: Mask) -> Plane:
     if image.shape[2] == 3:
         result = result @ _OPPONENT.T
     for filled in _FILLED:
-        result = _round(result, mask, filled)
+        result = _round(result, mask, filled, reach)
     if image.shape[2] == 3:
         result = result @ _OPPONENT
     found: Plane = np.where(mask[..., None], result, image)
@@ -107,10 +109,10 @@ def _smoothly(image: Plane, mask: Mask) -> Plane:
     return result
 
 
-def _round(image: Plane, mask: Mask, filled: float) -> Plane:
+def _round(image: Plane, mask: Mask, filled: float, reach: int) -> Plane:
     """Every damaged sample anew, from the patches that it lies in."""
-    half, channels = PATCH // 2, image.shape[2]
-    edge = half + _REACH
+    half = PATCH // 2
+    edge = half + reach
     padded = np.pad(image, ((edge, edge), (edge, edge), (0, 0)), mode="symmetric")
     damaged = np.pad(mask, edge, mode="symmetric")
     patches = sliding_window_view(padded, (PATCH, PATCH), axis=(0, 1))
@@ -125,8 +127,8 @@ def _round(image: Plane, mask: Mask, filled: float) -> Plane:
     rows, columns = _centres(mask)
     for start in range(0, len(rows), _BATCH):
         here = slice(start, start + _BATCH)
-        places = rows[here] + _REACH, columns[here] + _REACH
-        estimates, known = _estimates(patches, flags, examples, common, places, filled)
+        places = rows[here] + reach, columns[here] + reach
+        estimates, known = _estimates(patches, flags, _near(places, examples, reach), common, places, filled)
         for y, x, estimate, good in zip(*places, estimates, known, strict=True):
             if good:
                 total[y : y + PATCH, x : x + PATCH] += estimate * bell[..., None]
@@ -135,7 +137,6 @@ def _round(image: Plane, mask: Mask, filled: float) -> Plane:
     told = mask & (weights[inner] > 0)
     result = image.copy()
     result[told] = total[inner][told] / weights[inner][told][:, None]
-    assert result.shape[2] == channels
     return result
 
 
@@ -162,17 +163,30 @@ def _common(patches: Plane, whole: Mask) -> Plane:
     return covariance
 
 
+def _near(places: tuple[_Index, _Index], examples: Mask, reach: int) -> tuple[_Index, _Index, Mask]:
+    """Upper left corners of the patches within reach of each place, B x N, and which of them are examples."""
+    offsets = np.arange(-reach, reach + 1)
+    y, x = np.broadcast_arrays(
+        np.clip(places[0][:, None, None] + offsets[None, :, None], 0, examples.shape[0] - 1),
+        np.clip(places[1][:, None, None] + offsets[None, None, :], 0, examples.shape[1] - 1),
+    )
+    y, x = (axis.reshape(len(axis), -1) for axis in (y, x))
+    return y, x, examples[y, x]
+
+
 def _estimates(
-    patches: Plane, flags: Mask, examples: Mask, common: Plane, places: tuple[_Index, _Index], filled: float
+    patches: Plane,
+    flags: Mask,
+    near: tuple[_Index, _Index, Mask],
+    common: Plane,
+    places: tuple[_Index, _Index],
+    filled: float,
 ) -> tuple[Plane, Mask]:
-    """The conditional mean of the patches at `places` (upper left corners), B x P x P x C; and which have examples at all."""
+    """The conditional mean of the patches at `places` (upper left corners), B x P x P x C; and which have examples enough."""
     channels, size, count = patches.shape[2], PATCH * PATCH, len(places[0])
-    offsets = np.arange(-_REACH, _REACH + 1)
-    y = np.clip(places[0][:, None, None] + offsets[None, :, None], 0, patches.shape[0] - 1)
-    x = np.clip(places[1][:, None, None] + offsets[None, None, :], 0, patches.shape[1] - 1)
+    y, x, there = near
     own = patches[places].reshape(count, channels, size)
     missing = flags[places].reshape(count, size)
-    there = examples[y, x].reshape(count, -1)
     candidates = patches[y, x].reshape(count, -1, channels * size)
     counts = np.where(missing, np.float32(filled), np.float32(1))
     scale = np.tile(np.sqrt(counts), (1, channels))
@@ -186,7 +200,9 @@ def _estimates(
     number = np.maximum(weight.sum(axis=2, keepdims=True), 1)
     mean = (alike * weight).sum(axis=2, keepdims=True) / number
     spread = (alike - mean) * weight
-    covariance = (spread.swapaxes(2, 3) @ spread + np.float32(_SURROUNDINGS) * common) / (number + np.float32(_SURROUNDINGS))
+    covariance = (spread.swapaxes(2, 3) @ spread + np.float32(_SURROUNDINGS) * common) / (
+        number + np.float32(_SURROUNDINGS)
+    )
     # A missing sample is one with endless noise; written with the inverse of the noise, nothing is divided by it.
     trust = np.where(missing, np.float32(0), np.float32(1 / _NOISE))[:, None]
     scaled = covariance * trust[..., None] * trust[..., None, :] + np.eye(size, dtype=np.float32)

@@ -94,10 +94,10 @@ def depth_of(mask: Mask) -> Plane:
 def separate(density: Plane, mask: Mask, free: Mask, beside: Mask, sound: Mask) -> Separation | None:
     """density: H x W x C, ln(v + 0.055). mask: the stain. free: where it may reach. beside: picture without any stain.
     sound: not clipped. None where there is too little to learn from."""
+    if (beside & sound).sum() < _FEWEST:
+        return None
     ground = _ground(density, mask, free, sound)
     law = _law(ground, beside & sound)
-    if law is None:
-        return None
     profile, count = _profile(ground, law)
     if not count.any():
         return None
@@ -135,11 +135,9 @@ def _ground(density: Plane, mask: Mask, free: Mask, sound: Mask) -> _Ground:
     return _Ground(right, down, across, (x, y), depth, sound.astype(np.float32), bins)  # type: ignore[arg-type]
 
 
-def _law(ground: _Ground, beside: Mask) -> _Law | None:
+def _law(ground: _Ground, beside: Mask) -> _Law:
     """Student's distribution with a fixed number of degrees of freedom, by expectation and maximisation."""
     samples = np.concatenate([ground.right[beside], ground.down[beside]]).astype(np.float64)
-    if len(samples) < _FEWEST:
-        return None
     samples = samples[:: max(1, len(samples) // _SAMPLES)]
     channels = samples.shape[1]
     floor = _TINY * np.eye(channels)

@@ -24,17 +24,17 @@ _QUIET = 2.0
 
 
 class RepairParameters(Parameters):
-    """radius: how far inpainting looks, in pixels. denoise: 0..1, None for what the policy allows."""
+    """radius: how far inpainting looks for examples, in pixels. denoise: 0..1, None for what the policy allows."""
 
-    radius: float = Field(default=3.0, gt=0, le=50)
+    radius: float = Field(default=14.0, gt=0, le=50)
     denoise: float | None = Field(default=None, ge=0, le=1)
 
 
 class Repair:
-    """Inpainting after Telea (J. Graphics Tools 9(1), 2004); non-local means (Buades et al., 2005) on calm areas."""
+    """Inpainting by non-local Bayes (pipeline.removal.inpainting); non-local means (Buades et al., 2005) on calm areas."""
 
     name: ClassVar[str] = "repair"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = RepairParameters
 
     def __init__(self, parameters: RepairParameters, policy: Policy) -> None:
