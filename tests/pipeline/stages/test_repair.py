@@ -112,7 +112,9 @@ def test_neutral_rgb_and_grey_are_repaired_alike(rng: np.random.Generator) -> No
     for policy in ("conservation", "presentation"):
         colour = repaired(pixels, policy, damage=lines(80, 96)).photograph.pixels
         alone = repaired(grey, policy, damage=lines(80, 96)).photograph.pixels
-        assert np.array_equal(colour[..., :1], alone)
+        # Luma of three equal channels is rounded once more: denoising may differ by one step of 16 bits.
+        most = 0 if policy == "conservation" else 1
+        assert np.abs(colour[..., :1].astype(int) - alone).max() <= most
 
 
 def test_conservation_never_denoises_and_records_the_refusal(rng: np.random.Generator) -> None:
