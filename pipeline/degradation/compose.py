@@ -31,6 +31,8 @@ _LEAST = np.float32(1 / 255)
 # A mark that nowhere changes the picture by more than this, or than so many standard deviations of the grain, is not seen.
 _SEEN = 8 / 255
 _SEEN_STAIN = 6 / 255
+# The same for the relief of the picture around.
+_SEEN_IN_TEXTURE = 1.5
 _SEEN_IN_GRAIN = 1.5
 
 _STAINS: Mapping[str, _Maker] = MappingProxyType({"stains": stains.stains})
@@ -166,8 +168,17 @@ def _seen(before: Planes, after: Planes, kind: Kind, grain: float) -> Mask:
     share = np.clip((change - _NOTHING) / (_WHOLE - _NOTHING), 0, 1)
     np.add(before, difference * share, out=after)
     seen = change * share >= _LEAST
-    floor = _SEEN_STAIN if kind is Kind.STAIN else max(_SEEN, _SEEN_IN_GRAIN * grain)
+    if kind is Kind.STAIN:
+        return _whole_pieces(seen, change > _SEEN_STAIN)
+    floor = np.maximum(max(_SEEN, _SEEN_IN_GRAIN * grain), _SEEN_IN_TEXTURE * _texture(before))
     return _whole_pieces(seen, change > floor)
+
+
+def _texture(planes: Planes) -> NDArray[np.float32]:
+    """Mean deviation of each pixel's surroundings from their own smooth course, H x W: leaves and bricks hide scratches."""
+    plane = planes.mean(axis=0)
+    detail: NDArray[np.float32] = cv2.blur(np.abs(plane - cv2.GaussianBlur(plane, (0, 0), 3.0)), (15, 15))
+    return detail
 
 
 def _gone(marks: list[Mark], window: tuple[slice, slice], before: Planes, after: Planes) -> Mask:
