@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +18,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.damage.classical import ClassicalDetector
+from pipeline.damage.found import Detector
 from pipeline.damage.kinds import Kind, Kinds
+from pipeline.damage.learned import LearnedDetector, LearnedSettings
 from pipeline.degradation import Degradation, Pair, Shapes, degrade
-from pipeline.photograph import LUMA, Mask
+from pipeline.photograph import Container, Mask, Photograph
 from pipeline.training.corpus import Corpus
 from pipeline.training.samples import HELD_OUT, SPLIT_SEED
 
 Floats = NDArray[np.float32]
-# H x W x 3 sRGB in 0..1 to codes.
-Detector = Callable[[Floats], Kinds]
 
 TOLERANCE = 2
 # An image counts as found where this share of its damage is.
@@ -87,15 +88,17 @@ def lines_and_spots(kinds: Kinds) -> Mask:
     return mask
 
 
-def measure(detect: Detector, corpus: Corpus, shapes: Shapes, seed: int = 11, each: int = 2) -> dict[str, object]:
+def measure(detector: Detector, corpus: Corpus, shapes: Shapes, seed: int = 11, each: int = 2) -> dict[str, object]:
     """Lines and spots together; each kind by itself; and the flagged share of clean photographs, per cent."""
     both, by_kind = Counts(), {kind: Counts() for kind in Kind if kind}
     for pair in pairs(corpus, shapes, seed, each):
-        found = detect(pair.damaged)
+        found = _find(detector, pair.damaged)
         both.add(lines_and_spots(found), lines_and_spots(pair.kinds))
         for kind, counts in by_kind.items():
             counts.add(found == kind, pair.kinds == kind)
-    flagged = [float((detect(image.astype(np.float32) / np.float32(255)) > 0).mean()) for image in corpus.images]
+    flagged = [
+        float((_find(detector, image.astype(np.float32) / np.float32(255)) > 0).mean()) for image in corpus.images
+    ]
     return {
         "line_and_spot": both.facts(),
         **{kind.name.lower(): counts.facts() for kind, counts in by_kind.items()},
@@ -106,11 +109,20 @@ def measure(detect: Detector, corpus: Corpus, shapes: Shapes, seed: int = 11, ea
     }
 
 
-def classical(pixels: Floats) -> Kinds:
-    from pipeline.damage import DetectorSettings, find_damage
+def _find(detector: Detector, pixels: Floats) -> Kinds:
+    return detector.find(Photograph("item", np.rint(pixels * 255).astype(np.uint8), Container("PNG"))).kinds
 
-    mask, _ = find_damage(pixels @ LUMA, DetectorSettings())
-    return mask.astype(np.uint8) * np.uint8(Kind.LINE)
+
+def of_training(path: Path) -> LearnedDetector:
+    """The averaged network of a training's state."""
+    import torch
+
+    from pipeline.models.damage_net import DamageNet, folded
+
+    network = DamageNet(normed=True)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+    network = folded(network).to(memory_format=torch.channels_last)
+    return LearnedDetector(network, path.name, "cpu", LearnedSettings())
 
 
 def main() -> None:
@@ -122,35 +134,11 @@ def main() -> None:
     options = parser.parse_args()
     corpus = Corpus.load(options.photographs)
     held_out = Shapes.none() if options.shapes is None else Shapes.load(options.shapes).split(SPLIT_SEED, HELD_OUT)[1]
-    detectors: dict[str, Detector] = {"classical": classical}
+    detectors: dict[str, Detector] = {"classical": ClassicalDetector()}
     if options.weights is not None:
-        detectors["network"] = of_weights(options.weights)
-    for name, detect in detectors.items():
-        print(json.dumps({name: measure(detect, corpus, held_out, each=options.each)}, indent=1))  # noqa: T201
-
-
-def of_weights(path: Path, threshold: float = 0.5) -> Detector:
-    """The averaged network of a training's state, run over whole photographs."""
-    import torch
-
-    from pipeline.models.damage_net import MULTIPLE, DamageNet, folded
-
-    network = DamageNet(normed=True)
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
-    network = folded(network).to(memory_format=torch.channels_last)
-
-    def detect(pixels: Floats) -> Kinds:
-        height, width = pixels.shape[:2]
-        below, right = -height % MULTIPLE, -width % MULTIPLE
-        padded = cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_REFLECT_101)
-        with torch.inference_mode():
-            scores = network(torch.from_numpy(padded.transpose(2, 0, 1).copy())[None])[0]
-        chances = scores.softmax(0).numpy()[:, :height, :width]
-        kinds: Kinds = (1 + chances[1:].argmax(axis=0)).astype(np.uint8)
-        kinds[chances[0] > 1 - threshold] = Kind.NONE
-        return kinds
-
-    return detect
+        detectors["network"] = of_training(options.weights)
+    for name, detector in detectors.items():
+        print(json.dumps({name: measure(detector, corpus, held_out, each=options.each)}, indent=1))  # noqa: T201
 
 
 if __name__ == "__main__":
