@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ class Training:
         steps = self.total * (len(np.load(self.shards[0], mmap_mode="r")) // self.settings.batch)
         share = self.step / max(1, steps)
         warm = self.settings.warm
-        factor = share / warm if share < warm else 0.5 * (1 + np.cos(np.pi * (share - warm) / (1 - warm)))
+        factor = share / warm if share < warm else 0.5 * (1 + math.cos(math.pi * (share - warm) / (1 - warm)))
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate * max(factor, 1e-3)
 
