@@ -32,6 +32,10 @@ class Aged:
     grain: float
     applied: dict[str, Any]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.planes.shape[1], self.planes.shape[2]
+
 
 class _Ageing:
     """One print on its way; every step changes the planes in place or replaces them, and notes what it did."""

@@ -91,6 +91,9 @@ class Resize:
         return {"step": "resize", "factor": self.factor, "down": _WAYS[self.down], "up": _WAYS[self.up]}
 
 
+# How much weaker everything is the second time, and the chance that noise has colour.
+_SECOND = 0.6
+_COLOUR_NOISE = 0.6
 _WAYS = {cv2.INTER_AREA: "area", cv2.INTER_LINEAR: "linear", cv2.INTER_CUBIC: "cubic"}
 
 
@@ -181,6 +184,20 @@ class Scan:
         """How far damage may spread, in pixels."""
         return sum(step.reach for step in self.steps)
 
+    @property
+    def softness(self) -> float:
+        """Standard deviation of a Gaussian that blurs about as much as all steps together, in pixels."""
+        blurs = [step.sigmas[0] * step.sigmas[1] for step in self.steps if isinstance(step, Blur)]
+        # An average over a pixel, and a linear interpolation over the next, in pixels of the lower resolution.
+        blurs += [0.2 / step.factor**2 for step in self.steps if isinstance(step, Resize)]
+        return math.sqrt(sum(blurs))
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of all noise in the middle tones."""
+        noises = [step.constant**2 + 0.5 * step.light**2 for step in self.steps if isinstance(step, Noise)]
+        return math.sqrt(sum(noises))
+
     def apply(self, planes: Planes) -> Planes:
         """C x H x W, 0..1, to the same; the very array where there is no step."""
         if not self.steps:
@@ -193,16 +210,17 @@ class Scan:
         return [_rounded(step.describe()) for step in self.steps]
 
 
-def draw_scan(settings: Degradation, size: tuple[int, int], colour: bool, rng: np.random.Generator) -> Scan:
-    """colour: noise may be; of a print scanned without colour, or a grey one, it is not."""
-    steps = _round(settings, size, colour, rng, 1.0)
+def draw_scan(settings: Degradation, size: tuple[int, int], rng: np.random.Generator, *, colour: bool) -> Scan:
+    """colour: noise may be; of a grey print it is not, so that grey stays grey."""
+    channels = 3 if colour and rng.random() < _COLOUR_NOISE else 1
+    steps = _round(settings, size, channels, rng, 1.0)
     if rng.random() < settings.again.chance:
-        steps += _round(settings, size, colour, rng, 0.6)
+        steps += _round(settings, size, channels, rng, _SECOND)
     return Scan(tuple(steps))
 
 
 def _round(
-    settings: Degradation, size: tuple[int, int], colour: bool, rng: np.random.Generator, weaker: float
+    settings: Degradation, size: tuple[int, int], channels: int, rng: np.random.Generator, weaker: float
 ) -> list[Step]:
     steps: list[Step] = []
     if rng.random() < settings.blur.chance:
@@ -210,7 +228,7 @@ def _round(
     if rng.random() < settings.resize.chance:
         steps.append(_resize(settings.resize.strength * weaker, size, rng))
     if rng.random() < settings.noise.chance:
-        steps.append(_noise(settings.noise.strength * weaker, size, colour, rng))
+        steps.append(_noise(settings.noise.strength * weaker, size, channels, rng))
     if rng.random() < settings.sharpen.chance:
         steps.append(
             Sharpen(float(rng.uniform(0.6, 1.8)), float(rng.uniform(0.2, 0.9)) * settings.sharpen.strength * weaker)
@@ -238,9 +256,8 @@ def _resize(strength: float, size: tuple[int, int], rng: np.random.Generator) ->
     return Resize(factor, between, down, (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(2))])
 
 
-def _noise(strength: float, size: tuple[int, int], colour: bool, rng: np.random.Generator) -> Noise:
+def _noise(strength: float, size: tuple[int, int], channels: int, rng: np.random.Generator) -> Noise:
     width = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.35, 0.9))
-    channels = 3 if colour and rng.random() < 0.6 else 1
     field = np.stack([noise_field(rng, size, width) for _ in range(channels)])
     constant = float(min(0.06, rng.gamma(1.6, 0.006)) * strength)
     return Noise(field, width, constant, float(rng.uniform(0, 0.03) * strength))

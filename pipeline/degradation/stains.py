@@ -41,11 +41,10 @@ def stains(ground: Ground, effect: Effect, rng: np.random.Generator) -> list[Mar
 
 def _base(ground: Ground, rng: np.random.Generator) -> tuple[Patch, bool]:
     """Where the liquid was, as an area with a sharp edge."""
-    real = ground.shape(rng, ("stain",))
-    if real is not None:
-        return ground.placed(real, rng, ground.short * rng.uniform(0.25, 1.1)), True
-    kind = rng.random()
-    if kind < 0.3:
+    picked = ground.shape(rng, ("stain",))
+    if picked is not None:
+        return ground.placed(picked[1], rng, ground.short * float(rng.uniform(0.25, 1.1))), True
+    if rng.random() < 0.3:
         return _tide(ground, rng), False
     radius = ground.short * rng.uniform(0.08, 0.4)
     outline = rough_loop(rng, ground.point(rng), radius, 48, rng.uniform(0.1, 0.35))
