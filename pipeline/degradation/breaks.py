@@ -56,7 +56,8 @@ def _jagged(rng: np.random.Generator, points: Points, amount: float) -> Points:
     """A path with every point moved by a fraction of `amount` pixels, and by more in long waves."""
     count = len(points)
     waves = np.stack([smooth_line(rng, count, count // 7) - 0.5 for _ in range(2)], axis=1) * 5
-    return (points + amount * (rng.normal(0, 0.3, (count, 2)) + waves)).astype(np.float32)
+    moved: Points = (points + amount * (rng.normal(0, 0.3, (count, 2)) + waves)).astype(np.float32)
+    return moved
 
 
 def _crease(ground: Ground, effect: Effect, rng: np.random.Generator, points: Points) -> list[Mark]:
@@ -69,8 +70,8 @@ def _crease(ground: Ground, effect: Effect, rng: np.random.Generator, points: Po
     for line, wide in strands:
         count = len(line)
         slow, fast = smooth_line(rng, count, count // 9), rng.lognormal(0, 0.45, count).astype(np.float32)
-        frayed = np.clip(wide * (0.3 + slow) * fast, 0.3, 1.6 * _WIDEST)
-        opacity = np.clip((slow + 0.35 * smooth_line(rng, count, count) - (1 - broken)) * 3, 0, 1)
+        frayed = np.clip(wide * (0.3 + slow) * fast, 0.3, 1.6 * _WIDEST).astype(np.float32)
+        opacity = np.clip((slow + np.float32(0.35) * smooth_line(rng, count, count) - np.float32(1 - broken)) * 3, 0, 1)
         core.stroke(line, frayed, opacity)
         _flake(core, rng, line, wide, opacity)
     patch = core.patch().softened(float(rng.uniform(0.1, 0.4)))

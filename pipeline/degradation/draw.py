@@ -66,7 +66,8 @@ class Sketch:
     def _fixed(self, points: Points) -> NDArray[np.int32]:
         # Pixel centres lie at whole numbers for OpenCV and at halves for an area.
         fine = (points - (self.left, self.top)) * self.fineness - 0.5
-        return np.rint(np.clip(fine, -1e5, 1e5) * (1 << _SHIFT)).astype(np.int32)
+        fixed: NDArray[np.int32] = np.rint(np.clip(fine, -1e5, 1e5) * (1 << _SHIFT)).astype(np.int32)
+        return fixed
 
     def stroke(self, points: Points, widths: Plane, opacities: Plane) -> None:
         """A line through N points, N widths in pixels, N opacities 0..1; each piece has those of its first point."""
@@ -130,12 +131,14 @@ def _octave(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> Pl
         times = int(cell / _COARSE)
         small = _octave(rng, (-(-height // times), -(-width // times)), cell / times)
         large = (small.shape[1] * times, small.shape[0] * times)
-        return cv2.resize(small, large, interpolation=cv2.INTER_CUBIC)[:height, :width]
+        whole: Plane = cv2.resize(small, large, interpolation=cv2.INTER_CUBIC)
+        return whole[:height, :width]
     grid = rng.uniform(-1, 1, (int(height / cell) + 3, int(width / cell) + 3)).astype(np.float32)
     wide = (round(grid.shape[1] * cell), round(grid.shape[0] * cell))
     # A cell is left over, so that the grid may lie anywhere.
     y, x = (int(v) for v in rng.uniform(0, cell, 2))
-    return cv2.resize(grid, wide, interpolation=cv2.INTER_CUBIC)[y : y + height, x : x + width]
+    drawn: Plane = cv2.resize(grid, wide, interpolation=cv2.INTER_CUBIC)
+    return drawn[y : y + height, x : x + width]
 
 
 def smooth_line(rng: np.random.Generator, count: int, knots: int) -> Plane:
@@ -167,4 +170,5 @@ def rough_loop(rng: np.random.Generator, centre: Sequence[float], radius: float,
     stretch, tilt = rng.uniform(0.55, 1.0), rng.uniform(0, np.pi)
     flat = np.stack([np.cos(turn) * reach, np.sin(turn) * reach * stretch], axis=1)
     rotation = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
-    return (flat @ rotation.T + np.asarray(centre)).astype(np.float32)
+    outline: Points = (flat @ rotation.T + np.asarray(centre)).astype(np.float32)
+    return outline

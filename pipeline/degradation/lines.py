@@ -107,10 +107,7 @@ def _fibre(ground: Ground, rng: np.random.Generator) -> Patch:
     points = walk(rng, ground.point(rng), angle, length, wander, float(rng.normal(0, 1.5)))
     width = float(rng.uniform(_NARROWEST, 1.8)) * ground.scale
     sketch = Sketch(ground.size, points, width + 2)
-    knots = len(points) // 4
-    sketch.stroke(
-        points,
-        width * (0.75 + 0.5 * smooth_line(rng, len(points), knots)),
-        0.6 + 0.4 * smooth_line(rng, len(points), knots),
-    )
+    count = len(points)
+    widths = width * (0.75 + 0.5 * smooth_line(rng, count, count // 4))
+    sketch.stroke(points, widths, 0.6 + 0.4 * smooth_line(rng, count, count // 4))
     return sketch.patch()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.degradation.ageing import noise_field
 from pipeline.degradation.draw import Plane
@@ -60,7 +61,8 @@ class Blur:
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         distance = ((cos * x + sin * y) / self.sigmas[0]) ** 2 + ((cos * y - sin * x) / self.sigmas[1]) ** 2
         kernel = np.exp(-0.5 * distance**self.power)
-        return (kernel / kernel.sum()).astype(np.float32)
+        weights: Plane = (kernel / kernel.sum()).astype(np.float32)
+        return weights
 
     def describe(self) -> dict[str, Any]:
         return {"step": "blur", "sigmas": list(self.sigmas), "angle": self.angle, "power": self.power}
@@ -113,7 +115,8 @@ class Noise:
     def apply(self, planes: Planes) -> Planes:
         fields = self.field if len(self.field) == len(planes) else np.broadcast_to(self.field[:1], planes.shape)
         sigma = np.sqrt(np.float32(self.constant**2) + np.float32(self.light**2) * np.clip(planes, 0, 1))
-        return planes + fields * sigma
+        noisy: Planes = planes + fields * sigma
+        return noisy
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -160,17 +163,22 @@ class Jpeg:
         bytes_ = np.rint(np.clip(planes, 0, 1) * 255).astype(np.uint8)
         options = [cv2.IMWRITE_JPEG_QUALITY, self.quality]
         if len(planes) == 1:
-            _, data = cv2.imencode(".jpg", bytes_[0], options)
-            decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)[None]
+            decoded = _decoded(cv2.imencode(".jpg", bytes_[0], options)[1], cv2.IMREAD_GRAYSCALE)[None]
         else:
             sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if self.subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
             image = np.ascontiguousarray(np.moveaxis(bytes_[::-1], 0, 2))
             _, data = cv2.imencode(".jpg", image, [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])
-            decoded = np.moveaxis(cv2.imdecode(data, cv2.IMREAD_COLOR), 2, 0)[::-1]
+            decoded = np.moveaxis(_decoded(data, cv2.IMREAD_COLOR), 2, 0)[::-1]
         return np.ascontiguousarray(decoded, np.float32) * np.float32(1 / 255)
 
     def describe(self) -> dict[str, Any]:
         return {"step": "jpeg", "quality": self.quality, "subsampled": self.subsampled}
+
+
+def _decoded(data: NDArray[np.uint8], flag: int) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] | None = cv2.imdecode(data, flag)
+    assert image is not None, "libjpeg decodes what it encoded"
+    return image
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,4 +84,5 @@ def _dried(base: Plane, ground: Ground, rng: np.random.Generator) -> Plane:
     patchy = 1 + 0.45 * value_noise(rng, base.shape, 18 * ground.scale, 3)
     alpha = base * (inside + rim * (1 + 0.6 * value_noise(rng, base.shape, 30 * ground.scale))) * patchy
     soft = rng.uniform(0.4, 2.5) * ground.scale
-    return np.clip(cv2.GaussianBlur(alpha.astype(np.float32), (0, 0), soft, borderType=cv2.BORDER_REPLICATE), 0, 1)
+    blurred: Plane = cv2.GaussianBlur(alpha.astype(np.float32), (0, 0), soft, borderType=cv2.BORDER_REPLICATE)
+    return np.clip(blurred, 0, 1)
