@@ -32,6 +32,10 @@ class Aged:
     grain: float
     applied: dict[str, Any]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.planes.shape[1], self.planes.shape[2]
+
 
 class _Ageing:
     """One print on its way; every step changes the planes in place or replaces them, and notes what it did."""
@@ -188,7 +192,8 @@ def noise_field(rng: np.random.Generator, size: tuple[int, int], width: float) -
     if width < _WHITE_SIGMA:
         return field
     field = cv2.GaussianBlur(field, (0, 0), width, borderType=cv2.BORDER_REFLECT)
-    return field / np.float32(_narrowing(width))
+    normal: Plane = field / np.float32(_narrowing(width))
+    return normal
 
 
 def _narrowing(width: float) -> float:
@@ -201,7 +206,8 @@ def _narrowing(width: float) -> float:
 
 def _middle(tones: Plane) -> Plane:
     """1 in the middle tones, about a third at black and white."""
-    return np.float32(0.3) + np.float32(2.8) * np.clip(tones * (1 - tones), 0, 1)
+    weight: Plane = np.float32(0.3) + np.float32(2.8) * np.clip(tones * (1 - tones), 0, 1)
+    return weight
 
 
 def _weave(rng: np.random.Generator, size: tuple[int, int], pitch: float) -> Plane:

@@ -16,6 +16,8 @@ Points = NDArray[np.float32]
 _SHIFT = 4
 # Patches of up to this many pixels are drawn 4 times finer than they will be, larger ones 2 times.
 _FINE = 1 << 19
+# Noise is interpolated from its grid in one step up to twice as many pixels a cell.
+_COARSE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Sketch:
     def _fixed(self, points: Points) -> NDArray[np.int32]:
         # Pixel centres lie at whole numbers for OpenCV and at halves for an area.
         fine = (points - (self.left, self.top)) * self.fineness - 0.5
-        return np.rint(np.clip(fine, -1e5, 1e5) * (1 << _SHIFT)).astype(np.int32)
+        fixed: NDArray[np.int32] = np.rint(np.clip(fine, -1e5, 1e5) * (1 << _SHIFT)).astype(np.int32)
+        return fixed
 
     def stroke(self, points: Points, widths: Plane, opacities: Plane) -> None:
         """A line through N points, N widths in pixels, N opacities 0..1; each piece has those of its first point."""
@@ -115,26 +118,34 @@ def warped(mask: Plane, matrix: NDArray[np.float64], shape: tuple[int, int]) -> 
 def value_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int = 1) -> Plane:
     """Smooth noise about 0, H x W float32, about -1..1: random values on a grid `cell` pixels wide, interpolated by cubics,
     each octave half as wide and half as strong (Perlin's fractal sum)."""
-    height, width = shape
     total = np.zeros(shape, np.float32)
-    weight = 1.0
     for octave in range(octaves):
-        size = max(1.0, cell / 2**octave)
-        grid = rng.uniform(-1, 1, (int(height / size) + 3, int(width / size) + 3)).astype(np.float32)
-        wide = (round(grid.shape[1] * size), round(grid.shape[0] * size))
-        # One cell is left over on every side, so that the grid may lie anywhere.
-        y, x = (int(v) for v in rng.uniform(0, size, 2))
-        total += (
-            np.float32(weight) * cv2.resize(grid, wide, interpolation=cv2.INTER_CUBIC)[y : y + height, x : x + width]
-        )
-        weight *= 0.5
+        total += _octave(rng, shape, max(1.0, cell / 2**octave)) * np.float32(0.5**octave)
     return total
+
+
+def _octave(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> Plane:
+    height, width = shape
+    if cell > 2 * _COARSE:
+        # What is that smooth is made smaller first.
+        times = int(cell / _COARSE)
+        small = _octave(rng, (-(-height // times), -(-width // times)), cell / times)
+        large = (small.shape[1] * times, small.shape[0] * times)
+        whole: Plane = cv2.resize(small, large, interpolation=cv2.INTER_CUBIC)
+        return whole[:height, :width]
+    grid = rng.uniform(-1, 1, (int(height / cell) + 3, int(width / cell) + 3)).astype(np.float32)
+    wide = (round(grid.shape[1] * cell), round(grid.shape[0] * cell))
+    # A cell is left over, so that the grid may lie anywhere.
+    y, x = (int(v) for v in rng.uniform(0, cell, 2))
+    drawn: Plane = cv2.resize(grid, wide, interpolation=cv2.INTER_CUBIC)
+    return drawn[y : y + height, x : x + width]
 
 
 def smooth_line(rng: np.random.Generator, count: int, knots: int) -> Plane:
     """Smooth noise in 0..1 along a line of `count` points, from `knots` random values."""
-    places = np.linspace(0, 1, max(2, knots))
-    return np.interp(np.linspace(0, 1, count), places, rng.random(max(2, knots))).astype(np.float32)
+    knots = max(3, knots)
+    values = rng.random(knots)
+    return np.interp(np.linspace(0, 1, count), np.linspace(0, 1, knots), values).astype(np.float32)
 
 
 def walk(
@@ -159,4 +170,5 @@ def rough_loop(rng: np.random.Generator, centre: Sequence[float], radius: float,
     stretch, tilt = rng.uniform(0.55, 1.0), rng.uniform(0, np.pi)
     flat = np.stack([np.cos(turn) * reach, np.sin(turn) * reach * stretch], axis=1)
     rotation = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
-    return (flat @ rotation.T + np.asarray(centre)).astype(np.float32)
+    outline: Points = (flat @ rotation.T + np.asarray(centre)).astype(np.float32)
+    return outline

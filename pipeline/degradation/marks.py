@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,11 +54,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What damage falls on. size: height and width. paper: colour of the bare print. shapes, real, white: as in the
-    settings."""
+    """What damage falls on. size: height and width. paper: colour of the bare print. behind: of what lies behind it. shapes:
+    the library. real, white: as in the settings."""
 
     size: tuple[int, int]
     paper: Colour
+    behind: Colour
     shapes: Shapes
     real: float
     white: float
@@ -83,12 +83,9 @@ class Ground:
         """Anywhere on the picture: x, y."""
         return float(rng.uniform(0, self.size[1])), float(rng.uniform(0, self.size[0]))
 
-    def shape(self, rng: np.random.Generator, names: Sequence[str]) -> Shape | None:
-        """A real shape of these classes where chance and the library give one."""
-        if rng.random() >= self.real:
-            return None
-        picked = self.shapes.pick(rng, names)
-        return None if picked is None else picked[1]
+    def shape(self, rng: np.random.Generator, names: Sequence[str]) -> tuple[str, Shape] | None:
+        """A real shape of these classes, with its class, where chance and the library give one."""
+        return self.shapes.pick(rng, names) if rng.random() < self.real else None
 
     def placed(self, shape: Shape, rng: np.random.Generator, longest: float) -> Patch:
         """A real shape anywhere, turned and mirrored at random, its longest side about this many pixels long."""
@@ -119,9 +116,3 @@ def dark(rng: np.random.Generator) -> Colour:
 def uneven(patch: Patch, noise: Plane, least: float) -> Patch:
     """Opacity that varies with noise (about -1..1) between `least` and 1."""
     return patch.times(least + (1 - least) * np.clip(0.5 + 0.7 * noise, 0, 1))
-
-
-def grown(patch: Patch, radius: int) -> Plane:
-    """The patch's opacity, dilated by a disc."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-    return cv2.dilate(patch.alpha, disc)

@@ -25,7 +25,7 @@ def behind(rng: np.random.Generator) -> Colour:
     return _BEHIND[int(rng.integers(len(_BEHIND)))]
 
 
-def corners(ground: Ground, effect: Effect, rng: np.random.Generator, back: Colour) -> list[Mark]:
+def corners(ground: Ground, effect: Effect, rng: np.random.Generator) -> list[Mark]:
     """Corners torn or cut off, or rounded by wear."""
     marks = []
     height, width = ground.size
@@ -41,11 +41,11 @@ def corners(ground: Ground, effect: Effect, rng: np.random.Generator, back: Colo
             x, y = a * np.linspace(1, 0, 40), b * np.linspace(0, 1, 40)
         cut = np.stack([np.r_[x, -9.0, -9.0, x[0]], np.r_[y, y[-1], -9.0, -9.0]], axis=1)
         cut = np.where((True, False), np.where(right, width - cut, cut), np.where(low, height - cut, cut))
-        marks += _gone(ground, effect, rng, cut.astype(np.float32), back, "corners")
+        marks += _gone(ground, effect, rng, cut.astype(np.float32), "corners")
     return marks
 
 
-def edges(ground: Ground, effect: Effect, rng: np.random.Generator, back: Colour) -> list[Mark]:
+def edges(ground: Ground, effect: Effect, rng: np.random.Generator) -> list[Mark]:
     """A strip along one edge, torn or eaten unevenly."""
     marks = []
     height, width = ground.size
@@ -59,23 +59,21 @@ def edges(ground: Ground, effect: Effect, rng: np.random.Generator, back: Colour
             outline[:, 1] = deep - outline[:, 1]
         if side % 2 == 1:
             outline = outline[:, ::-1]
-        marks += _gone(ground, effect, rng, np.ascontiguousarray(outline, np.float32), back, "edges")
+        marks += _gone(ground, effect, rng, np.ascontiguousarray(outline, np.float32), "edges")
     return marks
 
 
-def holes(ground: Ground, effect: Effect, rng: np.random.Generator, back: Colour) -> list[Mark]:
+def holes(ground: Ground, effect: Effect, rng: np.random.Generator) -> list[Mark]:
     """Holes of pins, worms and punches, and pieces broken out."""
     marks = []
     for _ in range(int(rng.integers(effect.count[0], effect.count[1] + 1))):
         radius = float(np.clip(rng.lognormal(1.7, 0.7), 2.0, 0.16 * ground.short + 2)) * ground.scale
         outline = rough_loop(rng, ground.point(rng), radius, int(rng.integers(14, 50)), rng.uniform(0.02, 0.35))
-        marks += _gone(ground, effect, rng, outline, back, "holes")
+        marks += _gone(ground, effect, rng, outline, "holes")
     return marks
 
 
-def _gone(
-    ground: Ground, effect: Effect, rng: np.random.Generator, outline: Plane, back: Colour, name: str
-) -> list[Mark]:
+def _gone(ground: Ground, effect: Effect, rng: np.random.Generator, outline: Plane, name: str) -> list[Mark]:
     """What is behind, within an outline roughened by noise; torn fibre around it; the print's shadow inside."""
     wide = rng.uniform(0.6, 3.5) * ground.scale
     sketch = Sketch(ground.size, outline, 6 * ground.scale + 4)
@@ -97,6 +95,6 @@ def _gone(
     return [
         Mark(Kind.MISSING, name, torn, rim),
         Mark(Kind.MISSING, name, torn.times(np.clip(0.15 + 0.3 * texture, 0, 1)), (0.45, 0.42, 0.38)),
-        Mark(Kind.MISSING, name, gone, back),
+        Mark(Kind.MISSING, name, gone, ground.behind),
         Mark(Kind.MISSING, name, shade.times(min(1.0, effect.strength)), (0.0, 0.0, 0.0)),
     ]

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.degradation.ageing import noise_field
 from pipeline.degradation.draw import Plane
@@ -60,7 +61,8 @@ class Blur:
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         distance = ((cos * x + sin * y) / self.sigmas[0]) ** 2 + ((cos * y - sin * x) / self.sigmas[1]) ** 2
         kernel = np.exp(-0.5 * distance**self.power)
-        return (kernel / kernel.sum()).astype(np.float32)
+        weights: Plane = (kernel / kernel.sum()).astype(np.float32)
+        return weights
 
     def describe(self) -> dict[str, Any]:
         return {"step": "blur", "sigmas": list(self.sigmas), "angle": self.angle, "power": self.power}
@@ -91,6 +93,9 @@ class Resize:
         return {"step": "resize", "factor": self.factor, "down": _WAYS[self.down], "up": _WAYS[self.up]}
 
 
+# How much weaker everything is the second time, and the chance that noise has colour.
+_SECOND = 0.6
+_COLOUR_NOISE = 0.6
 _WAYS = {cv2.INTER_AREA: "area", cv2.INTER_LINEAR: "linear", cv2.INTER_CUBIC: "cubic"}
 
 
@@ -110,7 +115,8 @@ class Noise:
     def apply(self, planes: Planes) -> Planes:
         fields = self.field if len(self.field) == len(planes) else np.broadcast_to(self.field[:1], planes.shape)
         sigma = np.sqrt(np.float32(self.constant**2) + np.float32(self.light**2) * np.clip(planes, 0, 1))
-        return planes + fields * sigma
+        noisy: Planes = planes + fields * sigma
+        return noisy
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -157,17 +163,22 @@ class Jpeg:
         bytes_ = np.rint(np.clip(planes, 0, 1) * 255).astype(np.uint8)
         options = [cv2.IMWRITE_JPEG_QUALITY, self.quality]
         if len(planes) == 1:
-            _, data = cv2.imencode(".jpg", bytes_[0], options)
-            decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)[None]
+            decoded = _decoded(cv2.imencode(".jpg", bytes_[0], options)[1], cv2.IMREAD_GRAYSCALE)[None]
         else:
             sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if self.subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
             image = np.ascontiguousarray(np.moveaxis(bytes_[::-1], 0, 2))
             _, data = cv2.imencode(".jpg", image, [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])
-            decoded = np.moveaxis(cv2.imdecode(data, cv2.IMREAD_COLOR), 2, 0)[::-1]
+            decoded = np.moveaxis(_decoded(data, cv2.IMREAD_COLOR), 2, 0)[::-1]
         return np.ascontiguousarray(decoded, np.float32) * np.float32(1 / 255)
 
     def describe(self) -> dict[str, Any]:
         return {"step": "jpeg", "quality": self.quality, "subsampled": self.subsampled}
+
+
+def _decoded(data: NDArray[np.uint8], flag: int) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] | None = cv2.imdecode(data, flag)
+    assert image is not None, "libjpeg decodes what it encoded"
+    return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +192,20 @@ class Scan:
         """How far damage may spread, in pixels."""
         return sum(step.reach for step in self.steps)
 
+    @property
+    def softness(self) -> float:
+        """Standard deviation of a Gaussian that blurs about as much as all steps together, in pixels."""
+        blurs = [step.sigmas[0] * step.sigmas[1] for step in self.steps if isinstance(step, Blur)]
+        # An average over a pixel, and a linear interpolation over the next, in pixels of the lower resolution.
+        blurs += [0.2 / step.factor**2 for step in self.steps if isinstance(step, Resize)]
+        return math.sqrt(sum(blurs))
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of all noise in the middle tones."""
+        noises = [step.constant**2 + 0.5 * step.light**2 for step in self.steps if isinstance(step, Noise)]
+        return math.sqrt(sum(noises))
+
     def apply(self, planes: Planes) -> Planes:
         """C x H x W, 0..1, to the same; the very array where there is no step."""
         if not self.steps:
@@ -193,16 +218,17 @@ class Scan:
         return [_rounded(step.describe()) for step in self.steps]
 
 
-def draw_scan(settings: Degradation, size: tuple[int, int], colour: bool, rng: np.random.Generator) -> Scan:
-    """colour: noise may be; of a print scanned without colour, or a grey one, it is not."""
-    steps = _round(settings, size, colour, rng, 1.0)
+def draw_scan(settings: Degradation, size: tuple[int, int], rng: np.random.Generator, *, colour: bool) -> Scan:
+    """colour: noise may be; of a grey print it is not, so that grey stays grey."""
+    channels = 3 if colour and rng.random() < _COLOUR_NOISE else 1
+    steps = _round(settings, size, channels, rng, 1.0)
     if rng.random() < settings.again.chance:
-        steps += _round(settings, size, colour, rng, 0.6)
+        steps += _round(settings, size, channels, rng, _SECOND)
     return Scan(tuple(steps))
 
 
 def _round(
-    settings: Degradation, size: tuple[int, int], colour: bool, rng: np.random.Generator, weaker: float
+    settings: Degradation, size: tuple[int, int], channels: int, rng: np.random.Generator, weaker: float
 ) -> list[Step]:
     steps: list[Step] = []
     if rng.random() < settings.blur.chance:
@@ -210,7 +236,7 @@ def _round(
     if rng.random() < settings.resize.chance:
         steps.append(_resize(settings.resize.strength * weaker, size, rng))
     if rng.random() < settings.noise.chance:
-        steps.append(_noise(settings.noise.strength * weaker, size, colour, rng))
+        steps.append(_noise(settings.noise.strength * weaker, size, channels, rng))
     if rng.random() < settings.sharpen.chance:
         steps.append(
             Sharpen(float(rng.uniform(0.6, 1.8)), float(rng.uniform(0.2, 0.9)) * settings.sharpen.strength * weaker)
@@ -238,9 +264,8 @@ def _resize(strength: float, size: tuple[int, int], rng: np.random.Generator) ->
     return Resize(factor, between, down, (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[int(rng.integers(2))])
 
 
-def _noise(strength: float, size: tuple[int, int], colour: bool, rng: np.random.Generator) -> Noise:
+def _noise(strength: float, size: tuple[int, int], channels: int, rng: np.random.Generator) -> Noise:
     width = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.35, 0.9))
-    channels = 3 if colour and rng.random() < 0.6 else 1
     field = np.stack([noise_field(rng, size, width) for _ in range(channels)])
     constant = float(min(0.06, rng.gamma(1.6, 0.006)) * strength)
     return Noise(field, width, constant, float(rng.uniform(0, 0.03) * strength))

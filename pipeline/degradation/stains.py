@@ -41,11 +41,10 @@ def stains(ground: Ground, effect: Effect, rng: np.random.Generator) -> list[Mar
 
 def _base(ground: Ground, rng: np.random.Generator) -> tuple[Patch, bool]:
     """Where the liquid was, as an area with a sharp edge."""
-    real = ground.shape(rng, ("stain",))
-    if real is not None:
-        return ground.placed(real, rng, ground.short * rng.uniform(0.25, 1.1)), True
-    kind = rng.random()
-    if kind < 0.3:
+    picked = ground.shape(rng, ("stain",))
+    if picked is not None:
+        return ground.placed(picked[1], rng, ground.short * float(rng.uniform(0.25, 1.1))), True
+    if rng.random() < 0.3:
         return _tide(ground, rng), False
     radius = ground.short * rng.uniform(0.08, 0.4)
     outline = rough_loop(rng, ground.point(rng), radius, 48, rng.uniform(0.1, 0.35))
@@ -85,4 +84,5 @@ def _dried(base: Plane, ground: Ground, rng: np.random.Generator) -> Plane:
     patchy = 1 + 0.45 * value_noise(rng, base.shape, 18 * ground.scale, 3)
     alpha = base * (inside + rim * (1 + 0.6 * value_noise(rng, base.shape, 30 * ground.scale))) * patchy
     soft = rng.uniform(0.4, 2.5) * ground.scale
-    return np.clip(cv2.GaussianBlur(alpha.astype(np.float32), (0, 0), soft, borderType=cv2.BORDER_REPLICATE), 0, 1)
+    blurred: Plane = cv2.GaussianBlur(alpha.astype(np.float32), (0, 0), soft, borderType=cv2.BORDER_REPLICATE)
+    return np.clip(blurred, 0, 1)
