@@ -22,6 +22,8 @@ _LEAST = np.float32(1 / 255)
 _SEEN = 8 / 255
 _SEEN_STAIN = 6 / 255
 _SEEN_IN_NOISE = 1.2
+# Nor a line or spot by so much of the relief that the picture itself has around: leaves and bricks hide scratches.
+_SEEN_IN_RELIEF = 1.5
 # Blur that is not worth the time.
 _SOFT = 0.3
 
@@ -35,13 +37,22 @@ class Sight:
     softness: float
     noise: float
 
-    def stands_out(self, change: Plane, kind: Kind) -> Mask:
-        """change: H x W, signed. Where it can be seen in the scan."""
-        floor = _SEEN_STAIN if kind is Kind.STAIN else max(_SEEN, _SEEN_IN_NOISE * self.noise)
+    def stands_out(self, change: Plane, picture: Plane, kind: Kind) -> Mask:
+        """change: H x W, signed. picture: beneath it. Where the change can be seen in the scan."""
+        floor: Plane | float = _SEEN_STAIN
+        if kind is not Kind.STAIN:
+            floor = np.maximum(max(_SEEN, _SEEN_IN_NOISE * self.noise), _SEEN_IN_RELIEF * _relief(picture))
         if self.softness > _SOFT:
             change = cv2.GaussianBlur(change, (0, 0), self.softness, borderType=cv2.BORDER_REFLECT)
         out: Mask = np.abs(change) > floor
         return out
+
+
+def _relief(picture: Plane) -> Plane:
+    """Mean deviation of each pixel's surroundings from their own smooth course."""
+    detail = np.abs(picture - cv2.GaussianBlur(picture, (0, 0), 3.0))
+    around: Plane = cv2.blur(detail, (15, 15))
+    return around
 
 
 class Damaged:
@@ -95,7 +106,7 @@ class Damaged:
         signed = difference.mean(axis=0) if len(size) > 1 else difference[0]
         # A change of colour alone has a mean of nothing.
         strongest = np.copysign(change, signed)
-        return whole_pieces(change * share >= _LEAST, self.sight.stands_out(strongest, kind))
+        return whole_pieces(change * share >= _LEAST, self.sight.stands_out(strongest, before.mean(axis=0), kind))
 
     def _gone(self, marks: list[Mark], window: _Window, before: Planes) -> Mask:
         """All of an area of which something can be seen, also where what lies behind happens to equal the picture."""

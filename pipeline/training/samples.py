@@ -11,7 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -84,16 +84,11 @@ def _generators(recipe: Recipe, number: int) -> Iterator[np.random.Generator]:
         yield np.random.default_rng((recipe.seed, number, place))
 
 
-_loaded: dict[tuple[str, str | None], tuple[Corpus, Shapes]] = {}
-
-
+@cache
 def _materials(photographs: str, shapes: str | None) -> tuple[Corpus, Shapes]:
-    """Once a process: composing a shard takes seconds, reading the photographs takes a minute."""
-    key = (photographs, shapes)
-    if key not in _loaded:
-        library = Shapes.none() if shapes is None else Shapes.load(Path(shapes)).split(SPLIT_SEED, HELD_OUT)[0]
-        _loaded[key] = (Corpus.load(Path(photographs)), library)
-    return _loaded[key]
+    """Once a process: composing a shard takes seconds, reading the photographs takes longer."""
+    library = Shapes.none() if shapes is None else Shapes.load(Path(shapes)).split(SPLIT_SEED, HELD_OUT)[0]
+    return Corpus.load(Path(photographs)), library
 
 
 def main() -> None:
