@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.audit.delivered import IMAGES, MASKS
 from tests.audit.places import Place, place, read_uri
 from tests.audit.reader import (
     INDEX,
@@ -32,8 +33,6 @@ from tests.audit.reader import (
     read_view,
 )
 
-_IMAGE = re.compile(r"images/([0-9a-f]{2})/([0-9a-f]{32})(?:-([0-9a-f]{8,64}))?\.[a-z0-9]+")
-_MASK = re.compile(r"masks/([0-9a-f]{2})/([0-9a-f]{32})(?:-([0-9a-f]{8,64}))?\.png")
 _MANIFEST_PART = re.compile(r"manifest/part-\d{8}-\d{8}-([0-9a-f]{8,64})\.parquet")
 _ATTEMPTS = re.compile(r"attempts/\d{8}\.json")
 _TEMPORARY = re.compile(r"(?:.*/)?\.[^/]+\.part")
@@ -79,7 +78,7 @@ def audit(
     view = read_view(here, notes)
     for fault in _rows(manifest, view, known):
         notes.faults.append(fault)
-    outputs, masks = _outputs(here, view, notes), _masks(here, view, notes)
+    outputs, masks = IMAGES.digests(here, view, notes), MASKS.digests(here, view, notes)
     _seals(here, notes)
     _leases(here, view, notes)
     _leftovers(here, manifest, view, notes)
@@ -196,66 +195,6 @@ def _rows(manifest: Mapping[str, Mapping[str, Any]], view: View, known: Mapping[
             yield Fault("row", item, f"is {row['status']} and names a mask")
 
 
-def _outputs(run: Place, view: View, notes: Notes) -> dict[str, str]:
-    """The sha256 of every delivered image, hashed now, by item_id."""
-    digests: dict[str, str] = {}
-    for item, row in _naming(view, "output_uri"):
-        key = image_key(row)
-        data = _read_named(run, key, item, _IMAGE, notes)
-        if data is None:
-            continue
-        digests[item] = hashlib.sha256(data).hexdigest()
-        if digests[item] != row["output_sha256"] or len(data) != row["output_bytes"]:
-            notes.fault("altered", item, f"{key} has {len(data)} bytes, sha256 {digests[item]}; not what its row says")
-    return digests
-
-
-def _masks(run: Place, view: View, notes: Notes) -> dict[str, str]:
-    """The sha256 of every mask, hashed now, by item_id."""
-    digests: dict[str, str] = {}
-    for item, row in _naming(view, "mask_uri"):
-        key = mask_key(row)
-        data = _read_named(run, key, item, _MASK, notes)
-        if data is None:
-            continue
-        digests[item] = hashlib.sha256(data).hexdigest()
-        if digests[item] != row["mask_sha256"]:
-            notes.fault("altered", item, f"{key} has the sha256 {digests[item]}; not what its row says")
-    return digests
-
-
-def _naming(view: View, column: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of restored photographs that name a file in that column."""
-    for item, row in view.live.items():
-        if row["status"] == "restored" and row[column] is not None:
-            yield item, row
-
-
-def _read_named(run: Place, key: str, item: str, pattern: re.Pattern[str], notes: Notes) -> bytes | None:
-    """A file that lies where its photograph's lie and is named by its digest, where a digest is in its name."""
-    match = pattern.fullmatch(key)
-    if match is None or match[2] != item:
-        notes.fault("row", item, f"names {key}, which is no name of its own")
-        return None
-    try:
-        data = run.read(key)
-    except FileNotFoundError:
-        notes.fault("lost", item, f"{key} is not there")
-        return None
-    if match[3] is not None and not hashlib.sha256(data).hexdigest().startswith(match[3]):
-        notes.fault("altered", item, f"{key} is not named by its digest")
-    return data
-
-
-def image_key(row: Mapping[str, Any]) -> str:
-    """Below the run's folder, wherever the run was moved to since."""
-    return f"images/{row['item_id'][:2]}/{row['output_uri'].rsplit('/', 1)[-1]}"
-
-
-def mask_key(row: Mapping[str, Any]) -> str:
-    return f"masks/{row['item_id'][:2]}/{row['mask_uri'].rsplit('/', 1)[-1]}"
-
-
 def _leases(run: Place, view: View, notes: Notes) -> None:
     terms: set[int] = set()
     for key in run.list("lease/"):
@@ -273,8 +212,7 @@ def _leases(run: Place, view: View, notes: Notes) -> None:
 
 def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes) -> None:
     """Every name below the run is explained, an orphan, or a fault."""
-    delivered = {image_key(row) for _, row in _naming(view, "output_uri")}
-    delivered |= {mask_key(row) for _, row in _naming(view, "mask_uri")}
+    delivered = IMAGES.keys(view) | MASKS.keys(view)
     parts = _named_parts(run)
     for key in run.list():
         if key == "run.json" or key in view.counted | delivered | parts or _ATTEMPTS.fullmatch(key):
@@ -289,9 +227,9 @@ def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes
             notes.orphan("part", key, "the last seal does not name it")
         elif _MANIFEST_PART.fullmatch(key):
             notes.orphan("manifest-part", key, "no index names it")
-        elif (image := _IMAGE.fullmatch(key)) is not None and image[1] == image[2][:2] and image[2] in manifest:
+        elif IMAGES.explains(key, manifest):
             notes.orphan("image", key, "no row that counts names it")
-        elif (mask := _MASK.fullmatch(key)) is not None and mask[1] == mask[2][:2] and mask[2] in manifest:
+        elif MASKS.explains(key, manifest):
             notes.orphan("mask", key, "no row that counts names it")
         else:
             notes.fault("unexplained", key, "nothing explains this file")
@@ -339,7 +277,7 @@ def _sources(manifest: Mapping[str, Mapping[str, Any]], view: View, endpoint: st
 def _compare(reference: Place, view: View, outputs: Mapping[str, str], masks: Mapping[str, str], notes: Notes) -> int:
     known = Notes()
     theirs = read_view(reference, known)
-    digests, drawn = _outputs(reference, theirs, known), _masks(reference, theirs, known)
+    digests, drawn = IMAGES.digests(reference, theirs, known), MASKS.digests(reference, theirs, known)
     for fault in known.faults:
         notes.fault("reference", fault.place, f"the reference itself has a fault: {fault.kind}: {fault.message}")
     for item in view.live.keys() ^ theirs.live.keys():
