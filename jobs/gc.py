@@ -73,11 +73,9 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
         term = entry.key.split("/", 1)[0]
         if is_temporary(entry.key) or (term.isdecimal() and int(term) < closed_below):
             yield _orphan("commit", entry)
-    parts = manifest.indexed_parts(store, run)
-    for entry in store.list_if_there(join(run, "manifest")):
-        if is_temporary(entry.key) or (entry.key.endswith(".parquet") and entry.key not in parts):
-            yield _orphan("manifest", entry)
-    for name in ("lease", "attempts", "provenance/seals"):
+    for entry in manifest.left_over(store, run):
+        yield _orphan("manifest", entry)
+    for name in ("lease", "attempts", "manifest", "provenance/seals"):
         for entry in store.list_if_there(join(run, name)):
             if is_temporary(entry.key):
                 yield _orphan("temporary", entry)

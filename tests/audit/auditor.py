@@ -74,14 +74,14 @@ def audit(
     """
     here, notes = place(run, endpoint), Notes()
     known = _known(here, notes)
-    manifest = read_manifest(here, notes)
+    manifest, named = read_manifest(here, notes)
     view = read_view(here, notes)
     for fault in _rows(manifest, view, known):
         notes.faults.append(fault)
     outputs, masks = IMAGES.digests(here, view, notes), MASKS.digests(here, view, notes)
     _seals(here, notes)
     _leases(here, view, notes)
-    _leftovers(here, manifest, view, notes)
+    _leftovers(here, manifest, named, view, notes)
     hashed = _sources(manifest, view, source_endpoint or endpoint, notes) if sources else 0
     compared = 0
     if reference is not None:
@@ -103,36 +103,41 @@ def audit(
 
 
 def _known(run: Place, notes: Notes) -> Mapping[str, Any]:
-    return read_json(run, "run.json", ("run_id", "recipe_id"), notes, "run") or {}
+    return read_json(run, "run.json", ("run_id", "recipe_id", "manifest"), notes, "run") or {}
 
 
-def read_manifest(run: Place, notes: Notes) -> dict[str, dict[str, Any]]:
-    """The manifest's rows by item_id, from the index of the highest version."""
-    indexes = sorted(key for key in run.list("manifest/") if INDEX.fullmatch(key))
-    if not indexes:
-        notes.fault("manifest", "manifest", "there is no index")
-        return {}
+def read_manifest(run: Place, notes: Notes) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """The manifest's rows by item_id, from the last index that counts; and the names that count: of the version that run.json
+    names, and of each later one that has all parts of the one before."""
+    # Its faults are noted where run.json is read.
+    first = _known(run, Notes()).get("manifest", 0)
     wanted = ("version", "photographs", "known_bytes", "refused", "ignored", "parts")
-    rows: list[dict[str, Any]] = []
+    last: tuple[str, Mapping[str, Any]] | None = None
+    names: set[str] = set()
     before: list[str] = []
-    for key in indexes:
+    for key in sorted(run.list("manifest/")):
+        match = INDEX.fullmatch(key)
+        if match is None or int(match[1]) < first:
+            continue
         index = read_json(run, key, wanted, notes, "manifest")
         if index is None:
             continue
-        match = INDEX.fullmatch(key)
-        assert match is not None
         if index["version"] != int(match[1]):
             notes.fault("manifest", key, f"says that its version is {index['version']}")
         parts = [part["name"] for part in index["parts"]]
         if parts[: len(before)] != before:
-            notes.fault("manifest", key, "takes out parts that the version before it has")
-        before = parts
-        rows = list(_manifest_rows(run, key, index, notes))
+            continue
+        before, last = parts, (key, index)
+        names.add(key)
+    if last is None:
+        notes.fault("manifest", "manifest", "there is no index")
+        return {}, names
+    rows = list(_manifest_rows(run, *last, notes))
     items = {row["item_id"]: row for row in rows}
     if len(items) != len(rows):
         twice = [item for item, count in Counter(row["item_id"] for row in rows).items() if count > 1]
-        notes.fault("manifest", indexes[-1], f"photographs are in it more than once: {', '.join(twice[:5])}")
-    return items
+        notes.fault("manifest", last[0], f"photographs are in it more than once: {', '.join(twice[:5])}")
+    return items, names | {f"manifest/{part_file(name)}" for name in before}
 
 
 def _manifest_rows(run: Place, key: str, index: Mapping[str, Any], notes: Notes) -> Iterator[dict[str, Any]]:
@@ -210,14 +215,13 @@ def _leases(run: Place, view: View, notes: Notes) -> None:
         notes.fault("lease", f"lease/{term:08d}.json", "is not there, but rows or the seal are of that term")
 
 
-def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes) -> None:
+def _leftovers(run: Place, manifest: Mapping[str, Any], named: set[str], view: View, notes: Notes) -> None:
     """Every name below the run is explained, an orphan, or a fault."""
     delivered = IMAGES.keys(view) | MASKS.keys(view)
-    parts = _named_parts(run)
     for key in run.list():
-        if key == "run.json" or key in view.counted | delivered | parts or _ATTEMPTS.fullmatch(key):
+        if key == "run.json" or key in view.counted | delivered | named or _ATTEMPTS.fullmatch(key):
             continue
-        if any(pattern.fullmatch(key) for pattern in (LEASE, INDEX, SEAL)):
+        if any(pattern.fullmatch(key) for pattern in (LEASE, SEAL)):
             continue
         if _TEMPORARY.fullmatch(key):
             notes.orphan("temporary", key, "a write that was never finished")
@@ -226,23 +230,15 @@ def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes
         elif PART.fullmatch(key):
             notes.orphan("part", key, "the last seal does not name it")
         elif _MANIFEST_PART.fullmatch(key):
-            notes.orphan("manifest-part", key, "no index names it")
+            notes.orphan("manifest-part", key, "no index that counts names it")
+        elif INDEX.fullmatch(key):
+            notes.orphan("index", key, "left over from a plan or an update that was killed or overtaken")
         elif IMAGES.explains(key, manifest):
             notes.orphan("image", key, "no row that counts names it")
         elif MASKS.explains(key, manifest):
             notes.orphan("mask", key, "no row that counts names it")
         else:
             notes.fault("unexplained", key, "nothing explains this file")
-
-
-def _named_parts(run: Place) -> set[str]:
-    named: set[str] = set()
-    for key in run.list("manifest/"):
-        if INDEX.fullmatch(key):
-            # Its faults were noted when the manifest was read.
-            index = read_json(run, key, ("parts",), Notes(), "manifest") or {"parts": []}
-            named |= {f"manifest/{part_file(part['name'])}" for part in index["parts"]}
-    return named
 
 
 def _seals(run: Place, notes: Notes) -> None:

@@ -179,7 +179,7 @@ def make_run(source_root: str) -> Handmade:
     first, second = run.manifest_part(0, *rows[:5]), run.manifest_part(1, *rows[5:9])
     run.index(0, rows[:9], first, second)
     run.index(1, rows, first, second, run.manifest_part(2, *rows[9:]))
-    run.put("run.json", {"run_id": RUN_ID, "recipe_id": RECIPE_ID, "photographs": 9})
+    run.put("run.json", {"run_id": RUN_ID, "recipe_id": RECIPE_ID, "manifest": 0})
     for term in (1, 2, 3):
         run.lease(term, released=term < 3)
     failed = run.row(2, 1, "worker-died", status="failed")

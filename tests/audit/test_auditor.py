@@ -344,7 +344,7 @@ PLANTS = [
     (misnamed_manifest_part, "manifest"),
     (wrong_index_count, "manifest"),
     (wrong_index_bytes, "manifest"),
-    (photograph_taken_out, "manifest"),
+    (photograph_taken_out, "unknown"),
     (gap_in_numbers, "manifest"),
     (one_id_twice, "manifest"),
     (torn_commit, "torn"),
@@ -423,6 +423,10 @@ def zombie_photograph(run: Handmade) -> None:
     run.commit(2, run.row(7, 2, "stage-failed", status="failed"))
 
 
+# Written by a planner that was paused and woke behind another's plan.
+INDEX_OF_ANOTHER = json.dumps(
+    {"version": 2, "photographs": 0, "known_bytes": 0, "refused": 0, "ignored": {}, "parts": []}
+).encode()
 LEFTOVERS: list[tuple[str, bytes, str]] = [
     (loose_key(2, [5]), b"torn, and nobody reads it", "closed-commit"),
     (image_key(7), b"delivered, and killed before the commit", "image"),
@@ -434,6 +438,7 @@ LEFTOVERS: list[tuple[str, bytes, str]] = [
     ("masks/ab/.x.png.0f0f.part", b"", "temporary"),
     ("provenance/parts/00000001-" + "ab" * 6 + ".parquet", b"torn", "part"),
     (f"manifest/part-00000007-00000001-{'ab' * 6}.parquet", b"", "manifest-part"),
+    ("manifest/index-00000002.json", INDEX_OF_ANOTHER, "index"),
 ]
 
 
@@ -446,6 +451,16 @@ def test_a_leftover_is_an_orphan_and_no_fault(shelf: Shelf, key: str, data: byte
     found = auditor.audit(shelf.store(run))
     assert found.faults == ()
     assert [(orphan.kind, orphan.place) for orphan in found.orphans] == [(kind, key)]
+
+
+def test_the_manifest_begins_with_the_index_that_the_run_names(shelf: Shelf) -> None:
+    """A plan that was killed before its run.json leaves an index that another plan knows nothing of."""
+    run = make_run(f"{shelf.root}/scans")
+    edit(run.tree, "run.json", manifest=1)
+    edit(run.tree, "manifest/index-00000000.json", parts=[])
+    found = auditor.audit(shelf.store(run))
+    assert found.faults == ()
+    assert [(orphan.kind, orphan.place) for orphan in found.orphans] == [("index", "manifest/index-00000000.json")]
 
 
 def test_a_commit_in_a_closed_term_does_not_count(shelf: Shelf) -> None:

@@ -30,6 +30,10 @@ Call = Callable[..., tuple[int, str, str]]
 A = item_id("albums", "a.png")
 B = item_id("albums", "b.png")
 C = item_id("albums", "c.png")
+# Of a plan that was paused, and woke behind another's.
+NO_INDEX = json.dumps(
+    {"version": 4, "photographs": 0, "known_bytes": 0, "refused": 0, "ignored": {}, "parts": []}
+).encode()
 # What kills leave behind, by kind. Terms 1 and 2 are closed once gc has sealed. a.png and b.png are
 # restored, and b.png had no damage.
 LEFT = {
@@ -42,7 +46,8 @@ LEFT = {
     "provenance/parts/0123.parquet": "part",
     "provenance/parts/.4567.parquet.0badcafe.part": "temporary",
     "provenance/terms/00000002/.89.parquet.0badcafe.part": "temporary",
-    "manifest/part-00000007-0123456789ab.parquet": "manifest",
+    "manifest/part-00000007-00000001-0123456789ab.parquet": "manifest",
+    "manifest/index-00000004.json": "manifest",
     "manifest/.index-00000001.json.0badcafe.part": "temporary",
     "lease/.00000009.json.0badcafe.part": "temporary",
     "attempts/.00000009.json.0badcafe.part": "temporary",
@@ -78,7 +83,7 @@ def leave(run: str, names: Any = LEFT) -> None:
     for name in names:
         path = Path(run, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"left over")
+        path.write_bytes(NO_INDEX if path.name.startswith("index-") else b"left over")
 
 
 def test_a_sound_run_has_no_orphan(finished: Plan) -> None:
@@ -92,7 +97,7 @@ def test_a_dry_run_lists_and_changes_nothing(finished: Plan) -> None:
     before = tree(finished.run)
     listed = list(orphans(finished.run))
     assert found(finished.run, listed) == LEFT
-    assert {orphan.size for orphan in listed} == {9}
+    assert all(orphan.size == Path(orphan.uri).stat().st_size for orphan in listed)
     assert tree(finished.run) == before
 
 
