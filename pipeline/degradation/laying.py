@@ -75,6 +75,8 @@ class Damaged:
         codes = self.kinds[window]
         # What destroys more wins; of lines and spots, the later.
         codes[seen & (codes <= _OVER[kind])] = kind
+        if not seen.any():
+            return
         self.applied.append(
             {
                 "effect": marks[0].effect,
