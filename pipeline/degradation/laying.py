@@ -18,10 +18,12 @@ from pipeline.photograph import Mask
 _NOTHING = np.float32(2 / 255)
 _WHOLE = np.float32(5 / 255)
 _LEAST = np.float32(1 / 255)
-# What nowhere stands out of the picture by this much in the scan, or by so many standard deviations of its noise, is not seen.
+# What does not stand out of the picture by this much in the scan, or by so many standard deviations of its noise, is not seen.
 _SEEN = 8 / 255
 _SEEN_STAIN = 6 / 255
 _SEEN_IN_NOISE = 1.2
+# How far, in pixels of a sharp scan, the eye follows a line from where it stands out.
+_ALONG = 3.0
 # Blur that is not worth the time.
 _SOFT = 0.3
 
@@ -42,6 +44,13 @@ class Sight:
             change = cv2.GaussianBlur(change, (0, 0), self.softness, borderType=cv2.BORDER_REFLECT)
         out: Mask = np.abs(change) > floor
         return out
+
+    def near(self, seen: Mask) -> Mask:
+        """What lies so near to something seen that it is seen along with it."""
+        radius = round(_ALONG + 2 * self.softness)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+        along: Mask = cv2.dilate(seen.astype(np.uint8), disc).astype(np.bool_)
+        return along
 
 
 class Damaged:
@@ -97,7 +106,9 @@ class Damaged:
         signed = difference.mean(axis=0) if len(size) > 1 else difference[0]
         # A change of colour alone has a mean of nothing.
         strongest = np.copysign(change, signed)
-        return whole_pieces(change * share >= _LEAST, self.sight.stands_out(strongest, kind))
+        weak, strong = change * share >= _LEAST, self.sight.stands_out(strongest, kind)
+        # Of a stain all is seen once one sees any; of a line only what is near a place where it stands out.
+        return whole_pieces(weak, strong) if kind is Kind.STAIN else weak & self.sight.near(strong)
 
     def _gone(self, marks: list[Mark], window: _Window, before: Planes) -> Mask:
         """All of an area of which something can be seen, also where what lies behind happens to equal the picture."""
