@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -47,6 +49,12 @@ def test_without_and_stronger_change_only_what_they_name() -> None:
         bent.without("sparkles")
     with pytest.raises(ValueError, match="sparkles"):
         bent.stronger(2, "sparkles")
+
+
+def test_every_setting_and_preset_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "degradation.md").read_text(encoding="utf-8")
+    for name in (*Degradation.model_fields, *PRESETS):
+        assert f"`{name}`" in text, name
 
 
 def test_presets_survive_json() -> None:
