@@ -17,7 +17,7 @@ from pipeline.degradation import PRESETS, Degradation, Effect, Pair, Shapes, deg
 from pipeline.degradation.settings import LOCAL, SCAN, WHOLE
 
 Image = NDArray[np.float32]
-SEEDS = range(12)
+SEEDS = range(8)
 ALL = Degradation(
     intact=0.0, **{name: getattr(Degradation(), name).model_copy(update={"chance": 0.5}) for name in LOCAL}
 )
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_ones(
     crop: Image, library: Shapes, with_shapes: bool
 ) -> None:
     shapes = library if with_shapes else Shapes.none()
-    for seed in SEEDS[:6]:
+    for seed in SEEDS[:4]:
         first, second = (made(crop, ALL, seed, shapes) for _ in range(2))
         for name in ("clean", "undamaged", "damaged", "kinds"):
             assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
@@ -84,7 +84,7 @@ def test_before_the_scan_the_truth_is_exact(crop: Image, library: Shapes) -> Non
         marked += damage.size
         unchanged += int((damage < 0.99 / 255).sum())
     # Where one kind lies over another, a pixel may by chance get its own value back.
-    assert marked > 10_000
+    assert marked > 5_000
     assert unchanged < 0.002 * marked
 
 
@@ -107,7 +107,7 @@ def test_after_the_scan_nothing_differs_beyond_its_reach(crop: Image, library: S
         away = near == 0
         compared += int(away.sum())
         assert np.array_equal(pair.damaged[away], pair.undamaged[away]), pair.applied["scan"]
-    assert compared > 10_000
+    assert compared > 5_000
 
 
 def test_a_white_scratch_on_white_is_no_damage() -> None:
@@ -250,7 +250,7 @@ def check(pair: Pair, size: tuple[int, int]) -> None:
     assert pair.kinds.max() <= Kind.MISSING
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     height=st.integers(1, 70),
     width=st.integers(1, 70),
