@@ -256,6 +256,7 @@ def verify(
         for fault in report.faults:
             say(f"{fault.kind:<11} {fault.place}: {fault.message}")
         checked = f"{report.photographs:,} photographs, {report.outputs:,} outputs hashed"
+        checked += f", {report.masks:,} masks hashed" if report.masks else ""
         checked += f", {report.sources:,} sources hashed" if sources else ""
         say(f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault")
     raise typer.Exit(1 if report.faults else 0)

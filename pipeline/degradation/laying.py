@@ -22,6 +22,8 @@ _LEAST = np.float32(1 / 255)
 _SEEN = 8 / 255
 _SEEN_STAIN = 6 / 255
 _SEEN_IN_NOISE = 1.2
+# Nor a line or spot by so much of the relief that the picture itself has around: leaves and bricks hide scratches.
+_SEEN_IN_RELIEF = 1.5
 # How far, in pixels of a sharp scan, the eye follows a line from where it stands out.
 _ALONG = 3.0
 # Blur that is not worth the time.
@@ -37,9 +39,11 @@ class Sight:
     softness: float
     noise: float
 
-    def stands_out(self, change: Plane, kind: Kind) -> Mask:
-        """change: H x W, signed. Where it can be seen in the scan."""
-        floor = _SEEN_STAIN if kind is Kind.STAIN else max(_SEEN, _SEEN_IN_NOISE * self.noise)
+    def stands_out(self, change: Plane, picture: Plane, kind: Kind) -> Mask:
+        """change: H x W, signed. picture: beneath it. Where the change can be seen in the scan."""
+        floor: Plane | float = _SEEN_STAIN
+        if kind is not Kind.STAIN:
+            floor = np.maximum(max(_SEEN, _SEEN_IN_NOISE * self.noise), _SEEN_IN_RELIEF * _relief(picture))
         if self.softness > _SOFT:
             change = cv2.GaussianBlur(change, (0, 0), self.softness, borderType=cv2.BORDER_REFLECT)
         out: Mask = np.abs(change) > floor
@@ -51,6 +55,13 @@ class Sight:
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
         along: Mask = cv2.dilate(seen.astype(np.uint8), disc).astype(np.bool_)
         return along
+
+
+def _relief(picture: Plane) -> Plane:
+    """Mean deviation of each pixel's surroundings from their own smooth course."""
+    detail = np.abs(picture - cv2.GaussianBlur(picture, (0, 0), 3.0))
+    around: Plane = cv2.blur(detail, (15, 15))
+    return around
 
 
 class Damaged:
@@ -106,7 +117,7 @@ class Damaged:
         signed = difference.mean(axis=0) if len(size) > 1 else difference[0]
         # A change of colour alone has a mean of nothing.
         strongest = np.copysign(change, signed)
-        weak, strong = change * share >= _LEAST, self.sight.stands_out(strongest, kind)
+        weak, strong = change * share >= _LEAST, self.sight.stands_out(strongest, before.mean(axis=0), kind)
         # Of a stain all is seen once one sees any; of a line only what is near a place where it stands out.
         return whole_pieces(weak, strong) if kind is Kind.STAIN else weak & self.sight.near(strong)
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from pydantic import field_validator
 
 from pipeline.colour_space import profile_finding, visible
-from pipeline.damage import DetectorSettings, find_damage
+from pipeline.damage import ClassicalDetector, Detector
 from pipeline.errors import ItemError
-from pipeline.measures import analyse, luma_of
+from pipeline.measures import analyse
 from pipeline.models.faces import FaceDetector, open_detector
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Photograph
@@ -34,12 +34,13 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
         self.parameters = parameters
         self.detector: FaceDetector | None = None
+        self.damage: Detector = ClassicalDetector()
 
     @classmethod
     def needs(cls, parameters: AnalyseParameters) -> tuple[ModelNeed, ...]:
@@ -57,15 +58,13 @@ class Analyse:
         return [self._one(photograph) for photograph in photographs]
 
     def _one(self, photograph: Photograph) -> Step:
-        mask, held_back = find_damage(luma_of(photograph), DetectorSettings())
+        found = self.damage.find(photograph)
         faces = () if self.detector is None else self.detector.find(visible(photograph))
-        marked = replace(photograph, damage=mask, faces=faces)
+        marked = replace(photograph, damage=found.kinds, faces=faces)
         measured = analyse(marked, None if self.detector is None else len(faces))
-        findings: dict[str, Any] = asdict(measured)
+        findings: dict[str, Any] = asdict(measured) | found.findings()
         if (profile := profile_finding(photograph)) is not None:
             findings["profile"] = profile
-        if held_back:
-            findings["damage"] = "held back: the texture of this photograph looks like damage everywhere"
         if self.detector is None:
             findings["faces"] = "not looked for: no face detector is installed"
         models = () if self.detector is None else (self.detector.model_id,)

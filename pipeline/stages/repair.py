@@ -1,9 +1,9 @@
-"""Repair: fills scratches and dust from their surroundings and calms noise, inside a recorded mask and nowhere else."""
+"""Repair: fills lines, spots and small holes from their surroundings, in a recorded mask and nowhere else; calms noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import cv2
@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.colour_space import bands, space_of, visible
-from pipeline.damage import DetectorSettings, find_damage
+from pipeline.damage import FOUND, REPAIRED, ClassicalDetector, Kind, Kinds, fraction_of
+from pipeline.damage.choice import Left, areas_of, choose
 from pipeline.errors import ItemError
 from pipeline.measures import luma_of, noise_sigma
 from pipeline.models.store import ModelStore
@@ -24,22 +25,30 @@ _QUIET = 2.0
 
 
 class RepairParameters(Parameters):
-    """radius: how far inpainting looks, in pixels. denoise: 0..1, None for what the policy allows."""
+    """radius: how far inpainting looks, in pixels. fill_missing_radius: missing areas whose inscribed circle has a smaller
+    radius, in pixels, are filled like spots. denoise: 0..1, None for what the policy allows."""
 
     radius: float = Field(default=3.0, gt=0, le=50)
+    fill_missing_radius: float = Field(default=6.0, ge=0, le=200)
     denoise: float | None = Field(default=None, ge=0, le=1)
 
 
 class Repair:
-    """Inpainting after Telea (J. Graphics Tools 9(1), 2004); non-local means (Buades et al., 2005) on calm areas."""
+    """Inpainting after Telea (J. Graphics Tools 9(1), 2004); non-local means (Buades et al., 2005) on calm areas.
+
+    Marks in `damage` what was repaired. Outside it not a bit changes, but where noise was calmed.
+    """
 
     name: ClassVar[str] = "repair"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = RepairParameters
 
     def __init__(self, parameters: RepairParameters, policy: Policy) -> None:
         self.parameters = parameters
         self.denoise, self.refused = ceiling("denoise", parameters.denoise, policy)
+        radius, may = parameters.fill_missing_radius, policy.generative_fill > 0
+        self.no_filler = f"with a radius of {radius:g} pixels or more they would have to be made up: "
+        self.no_filler += "no method here does that" if may else f"the {policy.name} policy does not allow it"
 
     @classmethod
     def needs(cls, parameters: RepairParameters) -> tuple[ModelNeed, ...]:
@@ -52,39 +61,69 @@ class Repair:
         return [self._one(photograph) for photograph in photographs]
 
     def _one(self, photograph: Photograph) -> Step:
-        damage = photograph.damage
-        if damage is None:
-            damage, _ = find_damage(luma_of(photograph), DetectorSettings())
-        damage = _spare_faces(damage, photograph)
-        result = photograph
-        findings: dict[str, Any] = {"inpainted_fraction": float(damage.mean())} | self.refused
-        if damage.any():
-            result = deepened(photograph)
-            result = replace(result, pixels=inpaint(result.pixels, damage, self.parameters.radius))
-        if self.denoise > 0 and (sigma := noise_sigma(luma_of(result)) * 255) >= _QUIET:
-            result = deepened(result)
-            pixels, calm = denoise(result, sigma, self.denoise)
-            result, damage = replace(result, pixels=pixels), damage | calm
-            findings |= {"denoised_fraction": float(calm.mean()), "noise_sigma": sigma}
-        if result is photograph:
-            return Step(photograph, Outcome.SKIPPED, "nothing to repair was found", findings=findings)
-        return Step(replace(result, damage=damage), findings=findings)
+        given = photograph
+        if photograph.damage is None:
+            photograph = replace(photograph, damage=ClassicalDetector().find(photograph).kinds)
+        photograph, left = self._fill(photograph)
+        photograph, left = self._stains(photograph, left)
+        photograph, calmed = self._calm(photograph)
+        assert photograph.damage is not None
+        findings = _repaired(photograph.damage) | calmed | self.refused
+        if left:
+            findings["left"] = {name: asdict(areas) for name, areas in left.items()}
+        if photograph.pixels is given.pixels:
+            reason = "what was found is left as it was" if left else "nothing to repair was found"
+            return Step(photograph, Outcome.SKIPPED, reason, findings=findings)
+        return Step(photograph, findings=findings)
+
+    def _fill(self, photograph: Photograph) -> tuple[Photograph, dict[str, Left]]:
+        """Lines, spots and small missing areas, from their surroundings; and what is left of them."""
+        kinds = photograph.damage
+        assert kinds is not None
+        chosen = choose(kinds, photograph.faces, self.parameters.fill_missing_radius, self.no_filler)
+        if not chosen.fill.any():
+            return photograph, dict(chosen.left)
+        deep = deepened(photograph)
+        # Twice as far as inpainting looks, to all sides.
+        reach = 4 * int(np.ceil(self.parameters.radius)) + 3
+        # What lies in a hole is no picture: where a line runs into one, its brim is filled as well and then put back.
+        brim = chosen.holes & (cv2.dilate(chosen.fill.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0)
+        filled = inpaint(deep.pixels, chosen.fill | brim, self.parameters.radius)
+        filled[brim] = deep.pixels[brim]
+        return replace(deep, pixels=filled, damage=_marked(kinds, chosen.fill)), dict(chosen.left)
+
+    def _stains(self, photograph: Photograph, left: dict[str, Left]) -> tuple[Photograph, dict[str, Left]]:
+        """Stains stay: the picture beneath them is not to be painted over."""
+        assert photograph.damage is not None
+        stains = photograph.damage == int(Kind.STAIN)
+        if not stains.any():
+            return photograph, left
+        stain = Left(areas_of(stains), fraction_of(stains), "there is no method for stains")
+        return photograph, left | {"stain": stain}
+
+    def _calm(self, photograph: Photograph) -> tuple[Photograph, dict[str, Any]]:
+        """Noise, where the policy allows it. It is no damage: what is recorded is the share of calmed pixels, and no mask."""
+        if self.denoise <= 0 or (sigma := noise_sigma(luma_of(photograph)) * 255) < _QUIET:
+            return photograph, {}
+        deep = deepened(photograph)
+        pixels, calm = denoise(deep, sigma, self.denoise)
+        return replace(deep, pixels=pixels), {"denoised_fraction": fraction_of(calm), "noise_sigma": sigma}
 
 
-def _spare_faces(damage: Mask, photograph: Photograph) -> Mask:
-    """Catchlights and lashes look like dust: inside a face only lines that run across it count."""
-    if not photograph.faces:
-        return damage
-    spared = damage.copy()
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(damage.astype(np.uint8), connectivity=8)
-    for face in photograph.faces:
-        left, top, right, bottom = (max(0, round(side)) for side in face.box)
-        inside = labels[top:bottom, left:right]
-        for label in np.unique(inside):
-            longest = max(boxes[label, cv2.CC_STAT_WIDTH], boxes[label, cv2.CC_STAT_HEIGHT])
-            if label and longest < (right - left) / 2:
-                spared[labels == label] = False
-    return spared
+def _marked(kinds: Kinds, where: Mask) -> Kinds:
+    """The codes with REPAIRED added where `where` is set."""
+    marked: Kinds = kinds | (where * np.uint8(REPAIRED))
+    return marked
+
+
+def _repaired(damage: Kinds) -> dict[str, Any]:
+    """Shares of the pixels, 0..1: what was filled from around, and what was repaired of each kind."""
+    shares = {kind.name.lower(): fraction_of(damage == kind | REPAIRED) for kind in FOUND}
+    inpainted = sum(share for name, share in shares.items() if name != "stain")
+    return {
+        "inpainted_fraction": inpainted,
+        "repaired": {name: share for name, share in shares.items() if share > 0},
+    }
 
 
 def inpaint(pixels: Pixels, mask: Mask, radius: float) -> Pixels:

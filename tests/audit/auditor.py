@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.audit.delivered import IMAGES, MASKS
 from tests.audit.places import Place, place, read_uri
 from tests.audit.reader import (
     INDEX,
@@ -32,7 +33,6 @@ from tests.audit.reader import (
     read_view,
 )
 
-_IMAGE = re.compile(r"images/([0-9a-f]{2})/([0-9a-f]{32})(?:-([0-9a-f]{8,64}))?\.[a-z0-9]+")
 _MANIFEST_PART = re.compile(r"manifest/part-\d{8}-\d{8}-([0-9a-f]{8,64})\.parquet")
 _ATTEMPTS = re.compile(r"attempts/\d{8}\.json")
 _TEMPORARY = re.compile(r"(?:.*/)?\.[^/]+\.part")
@@ -41,13 +41,14 @@ _STATUSES = ("restored", "refused", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """ended: photographs by status, and by status and reason. outputs, sources: files hashed. compared: photographs held
+    """ended: photographs by status, and by status and reason. outputs, masks, sources: files hashed. compared: photographs held
     against the reference. faults: what is wrong. orphans: what a kill left over and `gc` may remove."""
 
     run: str
     photographs: int
     ended: Mapping[str, int]
     outputs: int
+    masks: int
     sources: int
     compared: int
     faults: tuple[Fault, ...]
@@ -77,17 +78,27 @@ def audit(
     view = read_view(here, notes)
     for fault in _rows(manifest, view, known):
         notes.faults.append(fault)
-    outputs = _outputs(here, view, notes)
+    outputs, masks = IMAGES.digests(here, view, notes), MASKS.digests(here, view, notes)
     _seals(here, notes)
     _leases(here, view, notes)
     _leftovers(here, manifest, view, notes)
     hashed = _sources(manifest, view, source_endpoint or endpoint, notes) if sources else 0
-    compared = 0 if reference is None else _compare(place(reference, endpoint), view, outputs, notes)
+    compared = 0
+    if reference is not None:
+        compared = _compare(place(reference, endpoint), view, outputs, masks, notes)
     ended = Counter(
         row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}" for row in view.live.values()
     )
     return Findings(
-        run, len(manifest), dict(ended), len(outputs), hashed, compared, tuple(notes.faults), tuple(notes.orphans)
+        run,
+        len(manifest),
+        dict(ended),
+        len(outputs),
+        len(masks),
+        hashed,
+        compared,
+        tuple(notes.faults),
+        tuple(notes.orphans),
     )
 
 
@@ -176,37 +187,12 @@ def _rows(manifest: Mapping[str, Mapping[str, Any]], view: View, known: Mapping[
                 yield Fault("row", item, f"is restored and has no {', '.join(absent)}")
             if row["reason"] is not None:
                 yield Fault("row", item, f"is restored with the reason {row['reason']}")
+            if (row["mask_uri"] is None) != (row["mask_sha256"] is None):
+                yield Fault("row", item, "has one of mask_uri and mask_sha256 without the other")
         elif not row["reason"]:
             yield Fault("row", item, f"is {row['status']} without a reason")
-
-
-def _outputs(run: Place, view: View, notes: Notes) -> dict[str, str]:
-    """The sha256 of every delivered image, hashed now, by item_id."""
-    digests: dict[str, str] = {}
-    for item, row in view.live.items():
-        if row["status"] != "restored" or row["output_uri"] is None:
-            continue
-        key = image_key(row)
-        match = _IMAGE.fullmatch(key)
-        if match is None or match[2] != item:
-            notes.fault("row", item, f"names {row['output_uri']}, which is no name of its image")
-            continue
-        try:
-            data = run.read(key)
-        except FileNotFoundError:
-            notes.fault("lost", item, f"{key} is not there")
-            continue
-        digests[item] = hashlib.sha256(data).hexdigest()
-        if match[3] is not None and not digests[item].startswith(match[3]):
-            notes.fault("altered", item, f"{key} is not named by its digest")
-        if digests[item] != row["output_sha256"] or len(data) != row["output_bytes"]:
-            notes.fault("altered", item, f"{key} has {len(data)} bytes, sha256 {digests[item]}; not what its row says")
-    return digests
-
-
-def image_key(row: Mapping[str, Any]) -> str:
-    """Below the run's folder, wherever the run was moved to since."""
-    return f"images/{row['item_id'][:2]}/{row['output_uri'].rsplit('/', 1)[-1]}"
+        elif row["mask_uri"] is not None:
+            yield Fault("row", item, f"is {row['status']} and names a mask")
 
 
 def _leases(run: Place, view: View, notes: Notes) -> None:
@@ -226,9 +212,7 @@ def _leases(run: Place, view: View, notes: Notes) -> None:
 
 def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes) -> None:
     """Every name below the run is explained, an orphan, or a fault."""
-    delivered = {
-        image_key(row) for row in view.live.values() if row["status"] == "restored" and row["output_uri"] is not None
-    }
+    delivered = IMAGES.keys(view) | MASKS.keys(view)
     parts = _named_parts(run)
     for key in run.list():
         if key == "run.json" or key in view.counted | delivered | parts or _ATTEMPTS.fullmatch(key):
@@ -243,8 +227,10 @@ def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes
             notes.orphan("part", key, "the last seal does not name it")
         elif _MANIFEST_PART.fullmatch(key):
             notes.orphan("manifest-part", key, "no index names it")
-        elif (image := _IMAGE.fullmatch(key)) is not None and image[1] == image[2][:2] and image[2] in manifest:
+        elif IMAGES.explains(key, manifest):
             notes.orphan("image", key, "no row that counts names it")
+        elif MASKS.explains(key, manifest):
+            notes.orphan("mask", key, "no row that counts names it")
         else:
             notes.fault("unexplained", key, "nothing explains this file")
 
@@ -288,10 +274,10 @@ def _sources(manifest: Mapping[str, Mapping[str, Any]], view: View, endpoint: st
     return hashed
 
 
-def _compare(reference: Place, view: View, outputs: Mapping[str, str], notes: Notes) -> int:
+def _compare(reference: Place, view: View, outputs: Mapping[str, str], masks: Mapping[str, str], notes: Notes) -> int:
     known = Notes()
     theirs = read_view(reference, known)
-    digests = _outputs(reference, theirs, known)
+    digests, drawn = IMAGES.digests(reference, theirs, known), MASKS.digests(reference, theirs, known)
     for fault in known.faults:
         notes.fault("reference", fault.place, f"the reference itself has a fault: {fault.kind}: {fault.message}")
     for item in view.live.keys() ^ theirs.live.keys():
@@ -304,6 +290,8 @@ def _compare(reference: Place, view: View, outputs: Mapping[str, str], notes: No
                 notes.fault("unequal", item, f"{name} is {mine[name]}; in the reference it is {other[name]}")
         if outputs.get(item) != digests.get(item):
             notes.fault("unequal", item, "its image has other bytes than the reference's")
+        if masks.get(item) != drawn.get(item):
+            notes.fault("unequal", item, "its mask has other bytes than the reference's")
     return len(both)
 
 
@@ -326,7 +314,7 @@ def main() -> int:
         for fault in found.faults:
             print(f"{fault.kind:<12} {fault.place}: {fault.message}")
         print(
-            f"{found.photographs} photographs, {found.outputs} outputs and {found.sources} sources hashed,"
+            f"{found.photographs} photographs, {found.outputs} outputs, {found.masks} masks and {found.sources} sources hashed,"
             f" {found.compared} compared: {len(found.faults)} faults, {len(found.orphans)} orphans"
         )
     return 1 if found.faults else 0

@@ -22,10 +22,11 @@ from jobs import cli, lease, manifest
 from jobs.rundir import Plan, prepare
 from jobs.spec import JobSpec, parse_spec
 from pipeline import provenance
+from pipeline.damage import REPAIRED, Kind, mask_png
 from pipeline.errors import Status
 from pipeline.photograph import Analysis, Face
 from pipeline.record import MANIFEST, Event, Record, from_manifest
-from pipeline.stages.deliver import image_uri
+from pipeline.stages.deliver import image_uri, mask_uri
 from pipeline.storage import Store
 
 Answer = tuple[int, str, str]
@@ -171,11 +172,15 @@ def _face(left: float) -> Face:
     return Face(box=box, landmarks=tuple(map(float, range(10))), score=0.75, strength=0.5, model_id="gfpgan-v1.4")
 
 
-def _restored(record: Record, run: str, store: Store, output: bytes, faces: int) -> Record:
+def _restored(record: Record, run: str, store: Store, output: bytes, faces: int, mask: bytes | None = None) -> Record:
     uri = image_uri(run, record.item_id, "png")
     store.put(uri, output)
     source = _sha(store.read(record.source_uri))
     first, second, last = (_sha(f"{step} {record.item_no}".encode()) for step in ("decoded", "repaired", "coloured"))
+    if mask is not None:
+        where = mask_uri(run, record.item_id)
+        store.put(where, mask)
+        record = replace(record, mask_uri=where, mask_sha256=_sha(mask))
     model = {"id": "gfpgan-v1.4", "sha256": "e" * 64, "licence": "Apache-2.0"}
     return replace(
         record,
@@ -203,15 +208,24 @@ def _ended(record: Record, reason: str, status: Status, store: Store) -> Record:
     return replace(record, status=status, reason=reason, detail=text, source_sha256=source, events=(event,))
 
 
+def _mask() -> bytes:
+    codes = np.zeros((12, 16), np.uint8)
+    codes[3, 2:14], codes[8:10, 5:7] = Kind.LINE | REPAIRED, Kind.STAIN
+    data = mask_png(codes)
+    assert data is not None
+    return data
+
+
 @pytest.fixture
 def finished(scans: Path, scan: Callable[..., bytes], make_spec: Callable[..., JobSpec]) -> Plan:
-    """A run at its end, without Ray: a.png and b.png restored (1 and 2 faces), c.png refused, d.png failed. In term 2, since
+    """A run at its end, without Ray: a.png and b.png restored (1 and 2 faces; of a.png there is a mask), c.png refused, d.png
+    failed. In term 2, since
     the plan was made in term 1; in two loose commits."""
     plan = prepare(make_spec())
     store = Store()
     records = from_manifest(_pending(plan))
     done = [
-        _restored(records[0], plan.run, store, scan(10, size=(48, 32)), 1),
+        _restored(records[0], plan.run, store, scan(10, size=(48, 32)), 1, _mask()),
         _restored(records[1], plan.run, store, scan(11, size=(48, 32)), 2),
         _ended(records[2], "truncated", Status.REFUSED, store),
         _ended(records[3], "stage-failed", Status.FAILED, store),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ def test_views_can_be_joined(sql: Sql) -> None:
         SELECT m.item_no, count(*) AS n FROM manifest m JOIN photographs p USING (item_id) JOIN events e USING (item_id)
         GROUP BY ALL ORDER BY 1"""
     assert [row["n"] for row in sql(text)] == [4, 4, 1, 1]
+
+
+def test_masks_can_be_asked_for(sql: Sql, finished: Plan) -> None:
+    (found,) = sql("SELECT item_no, mask_uri, mask_sha256 FROM photographs WHERE mask_uri IS NOT NULL")
+    assert found["item_no"] == 0
+    assert hashlib.sha256(Path(found["mask_uri"]).read_bytes()).hexdigest() == found["mask_sha256"]
 
 
 def test_measurements_can_be_asked_for(sql: Sql) -> None:
