@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
 from jobs.cli_upkeep import gc, update
 from jobs.console import AsJson, Endpoint, Job, Run, me, print_json, print_table, say
@@ -29,6 +30,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(models_app, name="models")
 app.command()(update)
 app.command()(gc)
+app.command()(degrade)
 
 JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
 Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]

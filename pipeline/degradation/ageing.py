@@ -84,7 +84,7 @@ class _Ageing:
         self.planes = np.repeat(self.planes, 3, axis=0)
         self._power(exponents)
         self.paper = np.ones(3, np.float32)
-        self.note("tone", exponents=exponents)
+        self.note("toning", exponents=exponents)
 
     def vignette(self) -> None:
         height, width = self.size
@@ -129,7 +129,7 @@ class _Ageing:
 
     def grain(self) -> None:
         """Silver grain or dye clouds: strongest in the middle tones, correlated over a pixel or so."""
-        sigma = float(min(0.12, self.rng.gamma(2.0, 0.011) + 0.004) * self.settings.grain.strength)
+        sigma = float(min(0.12, self.rng.gamma(2.0, 0.009) + 0.003) * self.settings.grain.strength)
         width = float(self.rng.uniform(0.3, 1.3))
         colour = float(self.rng.uniform(0, 0.4)) if len(self.planes) == 3 and "grey" not in self.applied else 0.0
         shared = noise_field(self.rng, self.size, width)

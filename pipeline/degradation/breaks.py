@@ -61,7 +61,7 @@ def _jagged(rng: np.random.Generator, points: Points, amount: float) -> Points:
 
 
 def _crease(ground: Ground, effect: Effect, rng: np.random.Generator, points: Points) -> list[Mark]:
-    width = float(np.clip(rng.lognormal(0.15, 0.55) * ground.scale, _NARROWEST, _WIDEST))
+    width = float(np.clip(rng.lognormal(0.35, 0.55) * ground.scale, _NARROWEST, _WIDEST))
     strands = [(points, width)] + [
         (_strand(ground, rng, points), width * float(rng.uniform(0.3, 0.7))) for _ in range(int(rng.integers(0, 4)))
     ]
@@ -124,7 +124,7 @@ def cracks(ground: Ground, effect: Effect, rng: np.random.Generator) -> list[Mar
     marks = []
     for _ in range(int(rng.integers(effect.count[0], effect.count[1] + 1))):
         paths = _network(ground, rng) if rng.random() < 0.4 else _branches(ground, rng)
-        width = float(np.clip(rng.lognormal(-0.1, 0.4) * ground.scale, _NARROWEST, 4.0))
+        width = float(np.clip(rng.lognormal(0.15, 0.4) * ground.scale, _NARROWEST, 4.0))
         around = np.vstack(paths)
         core, shade = Sketch(ground.size, around, width + 3), Sketch(ground.size, around, width + 3)
         lamp = float(rng.uniform(0, 2 * np.pi))

@@ -18,6 +18,8 @@ _SHIFT = 4
 _FINE = 1 << 19
 # Noise is interpolated from its grid in one step up to twice as many pixels a cell.
 _COARSE = 12
+# Of lines thinner than this on the fine canvas a rounded width would be seen.
+_THIN = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,8 @@ class Sketch:
         if self.empty:
             return
         fixed = self._fixed(points)
-        thick = np.maximum(1, np.rint(widths * self.fineness)).astype(int).tolist()
-        # A line thinner than the canvas can draw is fainter instead.
-        faint = np.minimum(1.0, widths * self.fineness) * np.clip(opacities, 0, 1) * 255
-        values = np.rint(faint).astype(int).tolist()
+        thick, share = _thicknesses(widths * self.fineness)
+        values = np.rint(share * np.clip(opacities, 0, 1) * 255).astype(int).tolist()
         corners = fixed.tolist()
         for start, end, thickness, value in zip(corners[:-1], corners[1:], thick, values, strict=False):
             if value:
@@ -93,6 +93,15 @@ class Sketch:
             return Patch(self.top, self.left, np.zeros((self.height, self.width), np.float32))
         small = cv2.resize(self._canvas, (self.width, self.height), interpolation=cv2.INTER_AREA)
         return Patch(self.top, self.left, small.astype(np.float32) * np.float32(1 / 255))
+
+
+def _thicknesses(widths: Plane) -> tuple[list[int], Plane]:
+    """What to ask OpenCV for, and the opacity that makes up for what it draws instead.
+
+    Between pixels it draws lines of an odd width only: one more than asked for, where that is even (measured).
+    """
+    halves = np.maximum(0, np.where(widths < _THIN, np.ceil((widths - 1) / 2), np.rint((widths - 1) / 2)))
+    return np.maximum(1, 2 * halves).astype(int).tolist(), np.minimum(1, widths / (2 * halves + 1)).astype(np.float32)
 
 
 def warped(mask: Plane, matrix: NDArray[np.float64], shape: tuple[int, int]) -> Patch:

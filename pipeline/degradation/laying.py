@@ -18,12 +18,14 @@ from pipeline.photograph import Mask
 _NOTHING = np.float32(2 / 255)
 _WHOLE = np.float32(5 / 255)
 _LEAST = np.float32(1 / 255)
-# What nowhere stands out of the picture by this much in the scan, or by so many standard deviations of its noise, is not seen.
+# What does not stand out of the picture by this much in the scan, or by so many standard deviations of its noise, is not seen.
 _SEEN = 8 / 255
 _SEEN_STAIN = 6 / 255
 _SEEN_IN_NOISE = 1.2
 # Nor a line or spot by so much of the relief that the picture itself has around: leaves and bricks hide scratches.
 _SEEN_IN_RELIEF = 1.5
+# How far, in pixels of a sharp scan, the eye follows a line from where it stands out.
+_ALONG = 3.0
 # Blur that is not worth the time.
 _SOFT = 0.3
 
@@ -46,6 +48,13 @@ class Sight:
             change = cv2.GaussianBlur(change, (0, 0), self.softness, borderType=cv2.BORDER_REFLECT)
         out: Mask = np.abs(change) > floor
         return out
+
+    def near(self, seen: Mask) -> Mask:
+        """What lies so near to something seen that it is seen along with it."""
+        radius = round(_ALONG + 2 * self.softness)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+        along: Mask = cv2.dilate(seen.astype(np.uint8), disc).astype(np.bool_)
+        return along
 
 
 def _relief(picture: Plane) -> Plane:
@@ -86,6 +95,8 @@ class Damaged:
         codes = self.kinds[window]
         # What destroys more wins; of lines and spots, the later.
         codes[seen & (codes <= _OVER[kind])] = kind
+        if not seen.any():
+            return
         self.applied.append(
             {
                 "effect": marks[0].effect,
@@ -106,7 +117,9 @@ class Damaged:
         signed = difference.mean(axis=0) if len(size) > 1 else difference[0]
         # A change of colour alone has a mean of nothing.
         strongest = np.copysign(change, signed)
-        return whole_pieces(change * share >= _LEAST, self.sight.stands_out(strongest, before.mean(axis=0), kind))
+        weak, strong = change * share >= _LEAST, self.sight.stands_out(strongest, before.mean(axis=0), kind)
+        # Of a stain all is seen once one sees any; of a line only what is near a place where it stands out.
+        return whole_pieces(weak, strong) if kind is Kind.STAIN else weak & self.sight.near(strong)
 
     def _gone(self, marks: list[Mark], window: _Window, before: Planes) -> Mask:
         """All of an area of which something can be seen, also where what lies behind happens to equal the picture."""

@@ -18,6 +18,7 @@ _BEHIND: tuple[Colour, ...] = (
     (0.42, 0.33, 0.24),
     (1.0, 1.0, 1.0),
 )
+_FAR = np.float32(1e4)
 
 
 def behind(rng: np.random.Generator) -> Colour:
@@ -81,8 +82,9 @@ def _gone(ground: Ground, effect: Effect, rng: np.random.Generator, outline: Pla
     drawn = sketch.patch()
     if drawn.alpha.size == 0:
         return []
-    inside = cv2.distanceTransform((drawn.alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
-    outside = cv2.distanceTransform((drawn.alpha <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
+    # Where there is no edge, OpenCV says that it is infinitely far.
+    inside = np.minimum(cv2.distanceTransform((drawn.alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 5), _FAR)
+    outside = np.minimum(cv2.distanceTransform((drawn.alpha <= 0.5).astype(np.uint8), cv2.DIST_L2, 5), _FAR)
     rough = value_noise(rng, drawn.alpha.shape, 10 * ground.scale, 4) * rng.uniform(0.3, 2.0) * ground.scale
     # Signed distance to the edge, in pixels; above 0 nothing is left.
     depth = inside - outside + rough

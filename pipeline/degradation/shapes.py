@@ -60,6 +60,12 @@ class PolygonShape:
     def longest(self) -> float:
         return float(self.points.max())
 
+    @property
+    def thickness(self) -> float:
+        """About how wide it is where it is long."""
+        outline = self.points[:, None]
+        return max(0.5, 2 * cv2.contourArea(outline) / cv2.arcLength(outline, closed=True))
+
     def content(self) -> bytes:
         return self.points.tobytes()
 
@@ -197,5 +203,5 @@ def _polygons(path: Path) -> Iterable[tuple[str, PolygonShape]]:
             if len(points) >= 3:
                 name = "polygon-" + str(mark["label"]["name"]).lower().replace(" ", "-")
                 yield name, PolygonShape(points - points.min(axis=0))
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise JobError(f"{path} does not hold annotated polygons: {error!r}") from error

@@ -20,6 +20,10 @@ _FILTERS: tuple[Colour, ...] = (
 )
 
 
+# Deeper inside than this, in pixels, no edge is near; OpenCV says infinity where there is none.
+_FAR = np.float32(1e4)
+
+
 def stains(ground: Ground, effect: Effect, rng: np.random.Generator) -> list[Mark]:
     """Splashes, drops and tide marks from an edge; most darken and colour, some bleach."""
     marks = []
@@ -74,7 +78,7 @@ def _tide(ground: Ground, rng: np.random.Generator) -> Patch:
 def _dried(base: Plane, ground: Ground, rng: np.random.Generator) -> Plane:
     """Opacity of a dried stain: pigment was carried to the edge (Deegan et al., Nature 389, 1997), unevenly."""
     # A border of nothing only where the stain really ends, so that a stain cut by the picture's edge has none there.
-    depth = cv2.distanceTransform((base > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+    depth = np.minimum(cv2.distanceTransform((base > 0.5).astype(np.uint8), cv2.DIST_L2, 3), _FAR)
     width = rng.uniform(1.2, 3.5) * ground.scale
     rim = np.exp(-((depth - width) ** 2) / (2 * (0.6 * width) ** 2)) * rng.uniform(0.2, 1.0)
     if rng.random() < 0.35:
