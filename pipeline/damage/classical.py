@@ -40,6 +40,8 @@ class DetectorSettings:
 class ClassicalDetector:
     """The detector that needs no weights."""
 
+    model_id: str | None = None
+
     def __init__(self, settings: DetectorSettings | None = None) -> None:
         self.settings = settings or DetectorSettings()
 

@@ -36,6 +36,9 @@ class Found:
 
 
 class Detector(Protocol):
-    """Finds damage on a photograph of any size, 8 or 16 bits, grey or colour, in any space."""
+    """Finds damage on a photograph of any size, 8 or 16 bits, grey or colour, in any space. model_id: of a network."""
+
+    @property
+    def model_id(self) -> str | None: ...
 
     def find(self, photograph: Photograph) -> Found: ...

@@ -42,7 +42,8 @@ class LearnedDetector:
     """
 
     def __init__(self, network: torch.nn.Module, model_id: str, device: str, settings: LearnedSettings) -> None:
-        self.network, self.model_id, self.device, self.settings = network, model_id, device, settings
+        self.network, self.device, self.settings = network, device, settings
+        self.model_id: str | None = model_id
 
     def find(self, photograph: Photograph) -> Found:
         levels = [visible(photograph)]

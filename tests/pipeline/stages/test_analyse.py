@@ -51,6 +51,8 @@ def test_nothing_is_changed_and_everything_is_measured(real_photo: NDArray[np.ui
 
 def test_another_detector_answers_by_the_same_protocol(real_photo: NDArray[np.uint8]) -> None:
     class Certain:
+        model_id = "certain"
+
         def find(self, photograph: Photograph) -> Found:
             kinds = np.zeros(photograph.pixels.shape[:2], np.uint8)
             kinds[:8], kinds[8:24] = Kind.MISSING, Kind.STAIN
@@ -66,6 +68,7 @@ def test_another_detector_answers_by_the_same_protocol(real_photo: NDArray[np.ui
     }
     assert step.findings["damage_note"] == "half of it is in the shade"
     assert step.findings["damage_fraction"] == 0.375
+    assert step.models == ("certain",)
 
 
 def test_without_a_detector_the_record_says_so(real_photo: NDArray[np.uint8], tmp_path: Path) -> None:
