@@ -211,7 +211,7 @@ def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
 def query(
     run: Run,
     sql: Annotated[
-        str | None, typer.Argument(help="SQL over photographs, events, faces, manifest.", metavar="[SQL]")
+        str | None, typer.Argument(help="SQL over photographs, events, faces, damage, manifest.", metavar="[SQL]")
     ] = None,
     as_json: AsJson = False,
     endpoint: Endpoint = None,

@@ -83,7 +83,7 @@ def main() -> None:
     width = options.megapixels * 1_000_000 // height
     pixels = cv2.resize(skimage.data.astronaut(), (width, height)).astype("uint16") * 257
     # Without noise the file would be small, and the decoder would have less to hold.
-    pixels ^= cv2.randu(pixels[:512].copy(), 0, 256).repeat(-(-height // 512), axis=0)[:height]
+    pixels ^= cv2.randu(pixels[:512].copy(), 0, 4096).repeat(-(-height // 512), axis=0)[:height]
     tifffile.imwrite(work / "scan.tif", pixels, photometric="rgb", compression="zlib", rowsperstrip=64)
     del pixels
     answer: dict[str, Any] = {

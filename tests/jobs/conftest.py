@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 import tempfile
 from collections import Counter
@@ -147,6 +148,19 @@ def open_folder() -> Iterator[Path]:
     rmtree(folder)
 
 
+# As analyse and repair record it.
+DAMAGE = json.dumps(
+    {
+        "damage": {
+            "line": {"fraction": 0.0625, "confidence": 0.9},
+            "stain": {"fraction": 0.02, "confidence": None},
+        },
+        "repaired": {"line": 0.0625},
+        "left": {"stain": {"areas": 1, "fraction": 0.02, "reason": "there is no method for stains"}},
+    }
+)
+
+
 def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -191,7 +205,7 @@ def _restored(record: Record, run: str, store: Store, output: bytes, faces: int,
         faces=tuple(_face(float(number)) for number in range(faces)),
         events=(
             _event("ingest", source, first),
-            _event("repair", first, second, models=(model,)),
+            _event("repair", first, second, models=(model,), findings="{}" if mask is None else DAMAGE),
             _event("colour", second, last, outcome="skipped", reason="nothing to do"),
             _event("deliver", last, _sha(output)),
         ),

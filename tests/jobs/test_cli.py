@@ -95,7 +95,7 @@ def test_wrong_usage_is_one_message_and_code_2(
         (("--help",), "Restores photograph collections at archive scale."),
         (("plan", "--help"), "Freeze the manifest"),
         (("run", "--help"), "Start a job, or go on with it"),
-        (("query", "--help"), "SQL over photographs, events, faces, manifest"),
+        (("query", "--help"), "SQL over photographs, events, faces, damage, manifest"),
         (("models", "--help"), "List, fetch and check models."),
     ],
 )
@@ -254,7 +254,7 @@ def test_query_with_wrong_sql_is_code_2(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("query", finished.run, "SELECT nothing")
     assert (code, out) == (2, "")
     assert err.startswith("albumen: query: Binder Error")
-    assert err.endswith("Views: photographs, events, faces, manifest.\n")
+    assert err.endswith("Views: photographs, events, faces, damage, manifest.\n")
 
 
 @pytest.mark.parametrize("name", ["Blatt [/b] 3.png", "Blatt [bold]3.png", "[red]"])
