@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow audit fuzz bench lock clean
+.PHONY: demo test check slow audit fuzz bench train-damage lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "Albumen needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v)'
@@ -43,6 +43,15 @@ SEED ?= 1
 AUDIT := audit-$(KILLS)-$(SEED)
 audit: $(READY) ## Kill a run KILLS times at random moments, then prove that nothing is missing, torn or done twice
 	$(BIN)/python -m tests.audit.kills --kills $(KILLS) --seed $(SEED) --work $(AUDIT) $(AUDIT_OPTIONS)
+
+SHAPES ?=
+SHARDS ?= 120
+EPOCHS ?= 6
+train-damage: $(READY) ## Train the damage network anew: hours on two cores; goes on where it was stopped
+	$(BIN)/python -m pipeline.training.photographs --output training/photographs
+	$(BIN)/python -m pipeline.training.samples --photographs training/photographs $(if $(SHAPES),--shapes $(SHAPES)) \
+		--output training/samples --shards $(SHARDS)
+	$(BIN)/python -m pipeline.training.damage --samples training/samples --output training/damage --epochs $(EPOCHS)
 
 lock: $(READY) ## Resolve pyproject.toml anew; no index address goes into the lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \

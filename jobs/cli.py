@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
 from jobs.cli_upkeep import gc, update
 from jobs.console import AsJson, Endpoint, Job, Run, me, print_json, print_table, say
@@ -29,6 +30,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 app.add_typer(models_app, name="models")
 app.command()(update)
 app.command()(gc)
+app.command()(degrade)
 
 JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
 Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]
@@ -209,7 +211,7 @@ def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
 def query(
     run: Run,
     sql: Annotated[
-        str | None, typer.Argument(help="SQL over photographs, events, faces, manifest.", metavar="[SQL]")
+        str | None, typer.Argument(help="SQL over photographs, events, faces, damage, manifest.", metavar="[SQL]")
     ] = None,
     as_json: AsJson = False,
     endpoint: Endpoint = None,
@@ -254,6 +256,7 @@ def verify(
         for fault in report.faults:
             say(f"{fault.kind:<11} {fault.place}: {fault.message}")
         checked = f"{report.photographs:,} photographs, {report.outputs:,} outputs hashed"
+        checked += f", {report.masks:,} masks hashed" if report.masks else ""
         checked += f", {report.sources:,} sources hashed" if sources else ""
         say(f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault")
     raise typer.Exit(1 if report.faults else 0)

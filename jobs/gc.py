@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import lease, manifest, rundir
@@ -24,7 +25,7 @@ _ID = 32
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """kind: `image`, `part`, `commit`, `manifest`, `temporary`. Size in bytes."""
+    """kind: `image`, `mask`, `part`, `commit`, `manifest`, `temporary`. Size in bytes."""
 
     kind: str
     uri: str
@@ -72,11 +73,9 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
         term = entry.key.split("/", 1)[0]
         if is_temporary(entry.key) or (term.isdecimal() and int(term) < closed_below):
             yield _orphan("commit", entry)
-    parts = manifest.indexed_parts(store, run)
-    for entry in store.list_if_there(join(run, "manifest")):
-        if is_temporary(entry.key) or (entry.key.endswith(".parquet") and entry.key not in parts):
-            yield _orphan("manifest", entry)
-    for name in ("lease", "attempts", "provenance/seals"):
+    for entry in manifest.left_over(store, run):
+        yield _orphan("manifest", entry)
+    for name in ("lease", "attempts", "manifest", "provenance/seals"):
         for entry in store.list_if_there(join(run, name)):
             if is_temporary(entry.key):
                 yield _orphan("temporary", entry)
@@ -84,26 +83,31 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
     for entry in takewhile(lambda entry: entry.key.startswith("."), store.list(run)):
         if is_temporary(entry.key):
             yield _orphan("temporary", entry)
-    yield from _images(store, run)
+    rows = provenance.live(store, run, ["item_id", "output_uri", "mask_uri"])
+    rows = rows.filter(pc.is_valid(rows["output_uri"]))
+    yield from _files(store, run, "image", rows["item_id"], rows["output_uri"])
+    yield from _files(store, run, "mask", rows["item_id"], rows["mask_uri"])
 
 
-def _images(store: Store, run: str) -> Iterator[Orphan]:
-    """Images of restored photographs under other names than their rows give: no later driver asks for those again.
+def _files(store: Store, run: str, kind: str, items: pa.ChunkedArray, uris: pa.ChunkedArray) -> Iterator[Orphan]:
+    """Images or masks of restored photographs under other names than their rows give: no later driver asks for those again.
 
-    What a photograph without a restored row left behind stays: the next driver finds it, and it counts as delivered where
-    its bytes are right. A file that no run can have written is left to `verify` to report.
+    items, uris: of the restored photographs; one without a mask has a null there. What a photograph without a restored row left
+    behind stays: the next driver finds it, and it counts as delivered where its bytes are right. A file that no run can have
+    written is left to `verify` to report.
     """
-    outputs = provenance.live(store, run, ["output_uri"])["output_uri"].drop_null()
-    for folder, entries in groupby(store.list_if_there(join(run, "images")), lambda entry: entry.key.rsplit("/", 1)[0]):
+    homes = pc.utf8_slice_codeunits(items, 0, 2)
+    for folder, entries in groupby(
+        store.list_if_there(join(run, f"{kind}s")), lambda entry: entry.key.rsplit("/", 1)[0]
+    ):
+        here = pc.equal(homes, folder)
         # Below this folder, wherever the run was moved to since.
-        names = [
-            uri.rsplit("/", 1)[1] for uri in outputs.filter(pc.match_substring(outputs, f"/{folder}/")).to_pylist()
-        ]
-        known, restored = set(names), {name[:_ID] for name in names}
+        known = {uri.rsplit("/", 1)[1] for uri in uris.filter(here).drop_null().to_pylist()}
+        restored = set(items.filter(here).to_pylist())
         for entry in entries:
             name = entry.key.rsplit("/", 1)[-1]
             if is_temporary(entry.key) or (name not in known and name[:_ID] in restored):
-                yield _orphan("image", entry)
+                yield _orphan(kind, entry)
 
 
 def _orphan(kind: str, entry: Entry) -> Orphan:

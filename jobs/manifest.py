@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from pipeline.record import MANIFEST
 from pipeline.storage import Entry, Store, is_local, join
 
 PART_ROWS = 100_000
+# What is named by a run in its manifest folder.
+_NAME = re.compile(r"index-(?P<version>\d{8})\.json|part-\d{8}-\d{8}-[0-9a-f]{12}\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +175,13 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def write(store: Store, run: str, before: Index, more: Iterable[pa.Table], ignored: Counter[str], term: int) -> Index:
-    """Freeze tables of MANIFEST behind the parts of an index, under its next version. Raises OSError.
+def write(
+    store: Store, run: str, before: Index, version: int, more: Iterable[pa.Table], ignored: Counter[str], term: int
+) -> Index:
+    """Freeze tables of MANIFEST behind the parts of an index. Raises OSError, StoreError where the version is taken.
 
-    term: of the lease; it is in the names of parts, so that none is ever named again.
+    version: one that was free when `before` was read. term: of the lease; it is in the names of parts, so that none is ever
+    named again.
     """
     parts, photographs, known_bytes, refused = (
         list(before.parts),
@@ -196,25 +202,63 @@ def write(store: Store, run: str, before: Index, more: Iterable[pa.Table], ignor
         photographs += table.num_rows
         known_bytes += int(np.nansum(table["source_bytes"].to_numpy()))
         refused += table.num_rows - table["reason"].null_count
-    index = Index(before.version + 1, photographs, known_bytes, refused, dict(ignored), tuple(parts))
+    index = Index(version, photographs, known_bytes, refused, dict(ignored), tuple(parts))
     facts = {name: getattr(index, name) for name in Index.__slots__}
     if not store.create(_index_uri(run, index.version), json.dumps(facts, indent=1).encode()):
         raise StoreError(f"{run}: somebody else wrote version {index.version} of its manifest")
     return index
 
 
+def _index_name(version: int) -> str:
+    return f"index-{numbered(version)}.json"
+
+
 def _index_uri(run: str, version: int) -> str:
-    return join(run, "manifest", f"index-{numbered(version)}.json")
+    return join(run, "manifest", _index_name(version))
 
 
-def newest_index(store: Store, run: str) -> Index:
-    """The manifest as it stands; version -1 where there is none. Raises OSError, StoreError where it is damaged."""
-    found = _index_uris(store, run)
-    return _read_index(store, found[-1]) if found else Index(-1)
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of a manifest that count, each with all parts of the one before; and a version that is free.
+
+    Others are left over: from plans that were killed before their run.json, or were paused and woke behind another's.
+    """
+
+    counting: tuple[Index, ...]
+    free: int
+
+    @property
+    def newest(self) -> Index:
+        return self.counting[-1]
 
 
-def _index_uris(store: Store, run: str) -> list[str]:
-    return [e.uri for e in store.list_if_there(join(run, "manifest")) if e.key.startswith("index-")]
+def versions(store: Store, run: str) -> Versions:
+    """Of a planned run. Raises OSError, StoreError where the manifest is damaged or gone."""
+    first = json.loads(store.read(join(run, "run.json")))["manifest"]
+    there = _there(store, run)
+    counting: list[Index] = []
+    for number in there:
+        if number < first:
+            continue
+        index = _read_index(store, _index_uri(run, number))
+        held = counting[-1].parts if counting else ()
+        if index.parts[: len(held)] == held:
+            counting.append(index)
+    if not counting or counting[0].version != first:
+        raise StoreError(
+            f"{join(run, 'manifest')} is damaged: {_index_uri(run, first)} is not there, with which it began"
+        )
+    return Versions(tuple(counting), there[-1] + 1)
+
+
+def next_version(store: Store, run: str) -> int:
+    """One above all that are there, whether they count or not."""
+    return max(_there(store, run), default=-1) + 1
+
+
+def _there(store: Store, run: str) -> list[int]:
+    found = (_NAME.fullmatch(entry.key) for entry in store.list_if_there(join(run, "manifest")))
+    return sorted(int(name["version"]) for name in found if name is not None and name["version"] is not None)
 
 
 def _read_index(store: Store, uri: str) -> Index:
@@ -225,22 +269,23 @@ def _read_index(store: Store, uri: str) -> Index:
         raise StoreError(f"{uri} is damaged: {error}") from error
 
 
-def indexed_parts(store: Store, run: str) -> set[str]:
-    """Names of the parts of every index, also of those that a later one stands before."""
-    return {part["name"] for uri in _index_uris(store, run) for part in _read_index(store, uri).parts}
+def left_over(store: Store, run: str) -> Iterator[Entry]:
+    """Versions that do not count, and parts that no version that counts has."""
+    found = versions(store, run)
+    counting = {_index_name(index.version) for index in found.counting} | {part["name"] for part in found.newest.parts}
+    for entry in store.list(join(run, "manifest")):
+        if _NAME.fullmatch(entry.key) and entry.key not in counting:
+            yield entry
 
 
 def sound_index(store: Store, run: str) -> Index:
-    """The manifest of a planned run. Raises StoreError where there is none, as there must be."""
-    index = newest_index(store, run)
-    if index.version < 0:
-        raise StoreError(f"{join(run, 'manifest')} is damaged: there is no index in it")
-    return index
+    """The manifest of a planned run as it stands. Raises as `versions` does."""
+    return versions(store, run).newest
 
 
 def parts(store: Store, run: str, index: Index | None = None) -> Iterator[pa.Table]:
     """The frozen manifest, part by part, in the order of item_no. Raises StoreError for a part that is damaged or gone."""
-    for part in (newest_index(store, run) if index is None else index).parts:
+    for part in (sound_index(store, run) if index is None else index).parts:
         uri = join(run, "manifest", part["name"])
         try:
             data = store.read(uri)

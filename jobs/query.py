@@ -18,6 +18,16 @@ VIEWS = {
     "faces": """
         SELECT item_no, item_id, face_no, face.* FROM (
             SELECT item_no, item_id, unnest(faces) AS face, generate_subscripts(faces, 1) AS face_no FROM photographs)""",
+    # Whichever stage looked, and whichever repaired.
+    "damage": """
+        SELECT item_no, item_id, kind, fraction, confidence, coalesce(repaired, 0) AS repaired, left_because FROM (
+            SELECT item_no, item_id, kind,
+                   max(CAST(json_extract_string(findings, '$.damage.' || kind || '.fraction') AS DOUBLE)) AS fraction,
+                   max(CAST(json_extract_string(findings, '$.damage.' || kind || '.confidence') AS DOUBLE)) AS confidence,
+                   max(CAST(json_extract_string(findings, '$.repaired.' || kind) AS DOUBLE)) AS repaired,
+                   max(json_extract_string(findings, '$.left.' || kind || '.reason')) AS left_because
+            FROM events, (VALUES ('line'), ('spot'), ('stain'), ('missing')) AS kinds(kind) GROUP BY ALL)
+        WHERE fraction > 0""",
 }
 
 STATUS = """
@@ -33,7 +43,7 @@ MODELS = """
 
 
 def open_run(run: str, endpoint: str | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection with `photographs`, `events`, `faces` and `manifest`. Raises JobError where `run` is no run."""
+    """A connection with `photographs`, `events`, `faces`, `damage` and `manifest`. Raises JobError where `run` is no run."""
     place = canonical(run)
     rundir.load(place, endpoint)
     store = Store(StoreOptions(endpoint))
@@ -52,5 +62,7 @@ def ask(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         relation = connection.sql(sql)
         answer: pa.Table = pa.table({}) if relation is None else relation.to_arrow_table()
     except duckdb.Error as error:
-        raise SpecError(f"query: {str(error).strip()}", hint="Views: photographs, events, faces, manifest.") from error
+        raise SpecError(
+            f"query: {str(error).strip()}", hint="Views: photographs, events, faces, damage, manifest."
+        ) from error
     return answer

@@ -20,7 +20,7 @@ from pipeline.recipe import Recipe
 from pipeline.storage import Store, contains, join
 
 # Of the run's folder: docs/run-directory.md.
-LAYOUT = 2
+LAYOUT = 3
 _PACKAGES = (
     "ray",
     "torch",
@@ -99,7 +99,8 @@ def prepare(spec: JobSpec) -> Plan:
         known = _read_run(store, spec.output.uri)
         if known is None:
             planned = plan(_freeze(store, spec, survey, held.term))
-            _put_run(store, planned)
+            held.check()
+            _create_run(store, planned)
             return planned
     # Somebody else planned it while we looked.
     return _continued(plan(manifest.sound_index(store, spec.output.uri), new=False), known)
@@ -108,20 +109,26 @@ def prepare(spec: JobSpec) -> Plan:
 def _freeze(store: Store, spec: JobSpec, survey: manifest.Survey, term: int) -> manifest.Index:
     run = spec.output.uri
     ignored: Counter[str] = Counter()
-    # A plan that was killed may have left an index; it has no photographs that anybody counts on.
-    before = manifest.Index(manifest.newest_index(store, run).version)
     try:
-        return manifest.write(store, run, before, manifest.tables(spec, survey, ignored), ignored, term)
+        # A plan that was killed may have left an index; it has no photographs that anybody counts on.
+        version = manifest.next_version(store, run)
+        rows = manifest.tables(spec, survey, ignored)
+        return manifest.write(store, run, manifest.Index(-1), version, rows, ignored, term)
     except OSError as error:
         raise StoreError(f"output.uri: {run} cannot be written: {error}") from error
 
 
-def _put_run(store: Store, plan: Plan) -> None:
+def _create_run(store: Store, plan: Plan) -> None:
     """run.json comes last: its presence says that the manifest beside it is whole."""
+    uri, facts = join(plan.run, "run.json"), _describe(plan)
     try:
-        store.put(join(plan.run, "run.json"), json.dumps(_describe(plan), indent=2, ensure_ascii=False).encode())
+        created = store.create(uri, json.dumps(facts, indent=2, ensure_ascii=False).encode())
     except OSError as error:
         raise StoreError(f"output.uri: {plan.run} cannot be written: {error}") from error
+    if not created:
+        raise JobError(
+            f"{plan.run}: somebody else has planned a run there meanwhile", hint="Run the same command again."
+        )
 
 
 def resolve_models(spec: JobSpec, recipe: Recipe) -> tuple[tuple[ModelUse, ...], list[ModelError]]:
@@ -213,7 +220,7 @@ def check_apart(spec: JobSpec, survey: manifest.Survey) -> None:
 
 def _check_empty(store: Store, run: str) -> None:
     # A plan that was killed leaves its lease and parts of a manifest without run.json.
-    for name in ("images", "provenance"):
+    for name in ("images", "masks", "provenance"):
         entry = next(iter(store.list_if_there(join(run, name))), None)
         if entry is not None:
             raise JobError(
@@ -227,6 +234,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "recipe_id": plan.recipe_id,
         "collection": plan.spec.collection.name,
         "layout": LAYOUT,
+        "manifest": plan.index.version,
         "models": [asdict(use) for use in plan.models],
         "spec": plan.spec.model_dump(mode="json"),
         "software": {name: _version(name) for name in _PACKAGES}

@@ -96,13 +96,14 @@ def update(spec: JobSpec, changed: Changed) -> tuple[Difference, Index]:
         survey = manifest.survey(spec)
         rundir.check_apart(spec, survey)
         with lease.hold(store, run, "update") as held:
-            index = manifest.sound_index(store, run)
+            found = manifest.versions(store, run)
+            index = found.newest
             work = _Update(spec, store, index, survey, changed)
             difference = work.look()
             if difference.changed and changed is Changed.REFUSE:
                 raise _undecided(difference)
             if difference.added or (difference.changed and changed is Changed.APPEND):
-                index = manifest.write(store, run, index, work.tables(), work.ignored, held.term)
+                index = manifest.write(store, run, index, found.free, work.tables(), work.ignored, held.term)
             held.check()
             return difference, index
     except OSError as error:

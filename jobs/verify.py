@@ -1,4 +1,4 @@
-"""Does the run hold what its record says? Every output is hashed again; every fault is reported, not only the first."""
+"""Does the run hold what its record says? Every image and mask is hashed again; every fault is reported, not only the first."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """How many were looked at, of each: rows of the manifest, restored images, masks, originals."""
+
     photographs: int
     outputs: int
+    masks: int
     sources: int
     faults: tuple[Fault, ...]
 
 
 def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> Report:
-    """Manifest against provenance, provenance against images, events as a chain; with `sources`, originals as well.
+    """Manifest against provenance, provenance against images and masks, events as a chain; with `sources`, originals as well.
 
     Raises JobError where `run` is no run.
     """
@@ -54,7 +57,9 @@ def verify(run: str, endpoint: str | None = None, *, sources: bool = False) -> R
         if sources and row["item_id"] not in replaced:
             faults += _source(source_store, row)
     hashed = sum(row["source_sha256"] is not None and row["item_id"] not in replaced for row in rows) if sources else 0
-    return Report(index.photographs, sum(row["status"] == "restored" for row in rows), hashed, tuple(faults))
+    restored = [row for row in rows if row["status"] == "restored"]
+    masks = sum(row["mask_uri"] is not None for row in restored)
+    return Report(index.photographs, len(restored), masks, hashed, tuple(faults))
 
 
 def _parts(store: Store, run: str) -> Iterator[Fault]:
@@ -91,25 +96,39 @@ def _counts(store: Store, run: str, index: manifest.Index, rows: list[dict[str, 
 
 
 def _outputs(store: Store, run: str, rows: list[dict[str, Any]]) -> Iterator[Fault]:
+    restored = [row for row in rows if row["status"] == "restored"]
+    images = [_File(row, row["output_uri"], row["output_sha256"]) for row in restored]
+    masks = [_File(row, row["mask_uri"], row["mask_sha256"]) for row in restored if row["mask_uri"] is not None]
+    yield from _files(store, run, "images", "restored image", images)
+    yield from _files(store, run, "masks", "mask", masks)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    row: dict[str, Any]
+    uri: str
+    sha256: str
+
+
+def _files(store: Store, run: str, folder: str, what: str, files: list[_File]) -> Iterator[Fault]:
+    """Each file is there and has its digest, and there is no other in the folder."""
     expected: set[str] = set()
-    for row in rows:
-        if row["status"] != "restored":
-            continue
+    for file in files:
         # Below this folder, wherever the run was moved to since.
-        key = f"{row['item_id'][:2]}/{row['output_uri'].rsplit('/', 1)[1]}"
+        key = f"{file.row['item_id'][:2]}/{file.uri.rsplit('/', 1)[1]}"
         expected.add(key)
-        uri = join(run, "images", key)
+        uri = join(run, folder, key)
         try:
             found = hashlib.sha256(store.read(uri)).hexdigest()
         except FileNotFoundError:
-            yield Fault("lost", uri, f"the restored image of {row['source_uri']} is not there")
+            yield Fault("lost", uri, f"the {what} of {file.row['source_uri']} is not there")
             continue
         except OSError as error:
             yield Fault("unreadable", uri, str(error))
             continue
-        if found != row["output_sha256"]:
-            yield Fault("altered", uri, f"sha256 is {found}; it was delivered as {row['output_sha256']}")
-    for entry in store.list_if_there(join(run, "images")):
+        if found != file.sha256:
+            yield Fault("altered", uri, f"sha256 is {found}; it was delivered as {file.sha256}")
+    for entry in store.list_if_there(join(run, folder)):
         if entry.key not in expected and not is_temporary(entry.key):
             yield Fault("unexplained", entry.uri, "no provenance row explains this file")
 
@@ -145,6 +164,7 @@ def as_json(report: Report) -> str:
         {
             "photographs": report.photographs,
             "outputs": report.outputs,
+            "masks": report.masks,
             "sources": report.sources,
             "faults": [{"kind": f.kind, "place": f.place, "message": f.message} for f in report.faults],
         },

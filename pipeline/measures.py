@@ -119,7 +119,7 @@ def analyse(photograph: Photograph, face_count: int | None) -> Analysis:
         cast_a=float(colours[..., 1].mean()),
         cast_b=float(colours[..., 2].mean()),
         chroma_p99=float(np.percentile(np.hypot(colours[..., 1], colours[..., 2]), 99)),
-        damage_fraction=0.0 if damage is None else float(damage.mean()),
+        damage_fraction=0.0 if damage is None else np.count_nonzero(damage) / damage.size,
         tone=str(tone_of(photograph.pixels, colours)),
         face_count=face_count,
     )

@@ -70,8 +70,8 @@ def size_of(photograph: Photograph) -> Size:
 
 def need(size: Size, stages: Iterable[str]) -> int:
     """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together."""
-    # What a stage gives back has 16 bits, whatever the scan has.
-    return _BASE + size.pixels * (2 * size.deep + max((_WORKING[name](size) for name in stages), default=0))
+    # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
+    return _BASE + size.pixels * (2 * size.deep + 1 + max((_WORKING[name](size) for name in stages), default=0))
 
 
 def machine_bytes() -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pipeline.damage.kinds import Kinds
 
 # 8 or 16 bits; Photograph checks which.
 Pixels = NDArray[np.unsignedinteger[Any]]
@@ -60,7 +63,7 @@ class Analysis:
     sharpness: variance of the Laplacian of luma (Pech-Pacheco et al., ICPR 2000); low means blurred.
     luma_mean, luma_p01, luma_p99: mean and percentiles of luma. clipped_low, clipped_high: fraction at the ends.
     cast_a, cast_b: mean CIE 1976 a* and b*. chroma_p99: 99th percentile of C*ab.
-    damage_fraction: fraction of pixels that the scratch and dust detector flags.
+    damage_fraction: fraction of pixels that the detector of damage marks.
     face_count: faces found, or None where no detector is installed.
     """
 
@@ -104,7 +107,8 @@ class Photograph:
     """One scan on its way through the stages. Immutable: a stage returns a new one.
 
     pixels: H x W x C, uint8 or uint16, C is 1 (grey) or 3 (RGB), C-contiguous, full range.
-    alpha: H x W of the same dtype, or None. damage: H x W bool where damage was found, or None where not looked for.
+    alpha: H x W of the same dtype, or None. damage: H x W uint8, codes of `damage.kinds`, or None where not looked for or
+    where the pixels have another scale since. mask: of the damage then, as `damage.mask` makes it, at the source's scale.
     scale: how many times wider the pixels are than the source's.
     """
 
@@ -112,7 +116,8 @@ class Photograph:
     pixels: Pixels
     container: Container
     alpha: Pixels | None = None
-    damage: Mask | None = None
+    damage: Kinds | None = None
+    mask: bytes | None = None
     analysis: Analysis | None = None
     faces: tuple[Face, ...] = field(default=())
     scale: int = 1
@@ -123,8 +128,8 @@ class Photograph:
             raise ValueError(f"pixels must be contiguous H x W x 1|3 of 8 or 16 bits, not {p.shape} {p.dtype}")
         if self.alpha is not None and (self.alpha.shape != p.shape[:2] or self.alpha.dtype != p.dtype):
             raise ValueError(f"alpha {self.alpha.shape} {self.alpha.dtype} does not fit pixels {p.shape} {p.dtype}")
-        if self.damage is not None and self.damage.shape != p.shape[:2]:
-            raise ValueError(f"damage mask {self.damage.shape} does not fit pixels {p.shape}")
+        if self.damage is not None and (self.damage.shape != p.shape[:2] or self.damage.dtype != np.uint8):
+            raise ValueError(f"damage {self.damage.shape} {self.damage.dtype} does not fit pixels {p.shape}")
 
     @property
     def height(self) -> int:

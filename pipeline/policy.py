@@ -11,7 +11,9 @@ from types import MappingProxyType
 class Policy:
     """Ceilings, 0..1; a request above one is lowered to it, and the photograph's record says so.
 
-    denoise: noise and grain. balance: colour cast. contrast: faded tones. faces: share of a restored face.
+    denoise: noise and grain. balance: colour cast. contrast: faded tones. faces: share of a restored face. deblur: blur of
+    motion and focus. generative_fill: large missing areas with a picture that is made up. colourise: colours for a photograph
+    that never had any. Of the last three no method exists yet; what is left for that is in the findings.
     """
 
     name: str
@@ -19,13 +21,35 @@ class Policy:
     balance: float
     contrast: float
     faces: float
+    deblur: float
+    generative_fill: float
+    colourise: float
 
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
-        # Grain belongs to the photograph; fading and casts came later. At least half of every source face stays.
-        "conservation": Policy("conservation", denoise=0.0, balance=0.5, contrast=0.5, faces=0.5),
-        "presentation": Policy("presentation", denoise=1.0, balance=1.0, contrast=1.0, faces=1.0),
+        # Only what came after the photograph was made is taken back: grain, blur and the want of colour belong to it, fading
+        # and casts came later. At least half of every source face stays, and nothing is made up.
+        "conservation": Policy(
+            "conservation",
+            denoise=0.0,
+            balance=0.5,
+            contrast=0.5,
+            faces=0.5,
+            deblur=0.0,
+            generative_fill=0.0,
+            colourise=0.0,
+        ),
+        "presentation": Policy(
+            "presentation",
+            denoise=1.0,
+            balance=1.0,
+            contrast=1.0,
+            faces=1.0,
+            deblur=1.0,
+            generative_fill=1.0,
+            colourise=1.0,
+        ),
     }
 )
 

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from jobs.demo import draw_dust, draw_scratches
 from pipeline.codecs import decode
-from pipeline.damage import DetectorSettings, find_damage
+from pipeline.damage import DetectorSettings, find_damage, fraction_of
 from pipeline.models import compat
 from pipeline.models.catalogue import ModelCard
 from pipeline.models.store import ModelSource, ModelStore
@@ -143,12 +143,14 @@ def damage_quality() -> dict[str, float] | None:
         clean = (0.15 + 0.65 * photograph[:300, :300])[..., None].astype(np.float32)
         aged = draw_dust(draw_scratches(clean, rng, 3), rng, 20)
         truth = np.abs(aged - clean)[..., 0] > 0.1
-        found, _ = find_damage(aged[..., 0], settings)
+        found = find_damage(aged[..., 0], settings).kinds > 0
         near = cv2.dilate(truth.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
         recall.append((found & truth).sum() / truth.sum())
         precision.append((found & near).sum() / max(1, found.sum()))
     return {
-        "flagged_clean": float(np.mean([find_damage(photograph, settings)[0].mean() for photograph in photographs])),
+        "flagged_clean": float(
+            np.mean([fraction_of(find_damage(photograph, settings).kinds) for photograph in photographs])
+        ),
         "recall": float(np.mean(recall)),
         "precision": float(np.mean(precision)),
     }

@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measures import noise_sigma
-from pipeline.photograph import Mask
+from pipeline.damage.found import Found
+from pipeline.damage.kinds import Kind, Kinds, fraction_of
+from pipeline.measures import luma_of, noise_sigma
+from pipeline.photograph import Photograph
 
 Plane = NDArray[np.float32]
 
@@ -35,8 +37,20 @@ class DetectorSettings:
     limit: float = 0.10
 
 
-def find_damage(grey: Plane, settings: DetectorSettings) -> tuple[Mask, bool]:
-    """grey: H x W luma, 0..1. Returns the mask, grown by the width of a scan's blur, and whether it was held back."""
+class ClassicalDetector:
+    """The detector that needs no weights."""
+
+    model_id: str | None = None
+
+    def __init__(self, settings: DetectorSettings | None = None) -> None:
+        self.settings = settings or DetectorSettings()
+
+    def find(self, photograph: Photograph) -> Found:
+        return find_damage(luma_of(photograph), self.settings)
+
+
+def find_damage(grey: Plane, settings: DetectorSettings) -> Found:
+    """Lines and spots, grown by the width of a scan's blur; without confidence. grey: H x W luma, 0..1."""
     size = _odd(max(5, round(min(grey.shape) / 100)))
     pad = 2 * size
     padded = cv2.copyMakeBorder(grey, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
@@ -44,15 +58,16 @@ def find_damage(grey: Plane, settings: DetectorSettings) -> tuple[Mask, bool]:
     floor = max(settings.contrast, settings.noise * noise_sigma(grey))
     bright, dark = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc), cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)
     found = _candidates(padded - bright, bright, size, floor, settings)
-    found |= _candidates(dark - padded, dark, size, floor, settings)
-    grown: Mask = cv2.dilate(found[pad:-pad, pad:-pad].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    if grown.mean() > settings.limit:
-        return np.zeros_like(grown), True
-    return grown, False
+    np.maximum(found, _candidates(dark - padded, dark, size, floor, settings), out=found)
+    grown: Kinds = cv2.dilate(found[pad:-pad, pad:-pad], np.ones((3, 3), np.uint8))
+    if fraction_of(grown) > settings.limit:
+        return Found(np.zeros_like(grown), {}, "held back: the texture of this photograph looks like damage everywhere")
+    return Found(grown, {})
 
 
-def _candidates(response: Plane, ground: Plane, size: int, floor: float, settings: DetectorSettings) -> Mask:
-    """response: how far each pixel stands out of the ground. Hysteresis: strong pixels seed, weaker neighbours join."""
+def _candidates(response: Plane, ground: Plane, size: int, floor: float, settings: DetectorSettings) -> Kinds:
+    """response: how far each pixel stands out of the ground. Hysteresis: strong pixels seed, weaker neighbours join. What is
+    long and thin is a line, what is small a spot."""
     around = cv2.blur(response, (size * 9, size * 9))
     relief = cv2.morphologyEx(
         ground, cv2.MORPH_GRADIENT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * size + 1,) * 2)
@@ -67,10 +82,10 @@ def _candidates(response: Plane, ground: Plane, size: int, floor: float, setting
     sure = strong >= np.maximum(3, 0.3 * area)
     line = (longest >= 3 * size) & (area <= longest * size * 0.6)
     spot = (longest <= 2 * size) & (area >= 4)
-    keep = sure & (line | spot)
-    keep[0] = False
-    mask: Mask = keep[labels]
-    return mask
+    codes = np.select([sure & line, sure & spot], [Kind.LINE, Kind.SPOT], Kind.NONE).astype(np.uint8)
+    codes[0] = Kind.NONE
+    kinds: Kinds = codes[labels]
+    return kinds
 
 
 def _odd(number: int) -> int:

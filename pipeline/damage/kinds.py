@@ -23,3 +23,13 @@ class Kind(IntEnum):
     SPOT = 2
     STAIN = 3
     MISSING = 4
+
+
+FOUND = (Kind.LINE, Kind.SPOT, Kind.STAIN, Kind.MISSING)
+# Added to the code of a pixel that was repaired. A code without it was found and left as it was.
+REPAIRED = 8
+
+
+def fraction_of(where: NDArray[np.bool_] | Kinds) -> float:
+    """Share of pixels that are set, 0..1."""
+    return np.count_nonzero(where) / where.size if where.size else 0.0

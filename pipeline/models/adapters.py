@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+from pipeline.models.damage import DAMAGE_DETECTORS
 from pipeline.models.faces import DETECTORS, RESTORERS
 from pipeline.models.upscalers import ARCHITECTURES
 
 OPENABLE: Mapping[str, Collection[str]] = MappingProxyType(
-    {"upscale": ARCHITECTURES, "detect-faces": DETECTORS, "faces": RESTORERS}
+    {"upscale": ARCHITECTURES, "detect-faces": DETECTORS, "faces": RESTORERS, "detect-damage": DAMAGE_DETECTORS}
 )

@@ -112,12 +112,18 @@ class ModelStore:
         return self.verify(model_id)
 
     def read_weights(self, model_id: str) -> dict[str, Any]:
-        """The verified file as torch reads it with weights_only=True, on the CPU."""
+        """The verified file on the CPU: safetensors, or what torch reads with weights_only=True."""
         import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
         path = self.ensure(model_id)
         try:
+            if path.suffix == ".safetensors":
+                return dict(load_file(path))
             weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except SafetensorError as error:
+            raise ModelError(f"model {model_id}: {path} is no safetensors file: {error}") from error
         except (UnpicklingError, EOFError, LookupError, RuntimeError, ValueError) as error:
             raise ModelError(f"model {model_id}: {path} is no checkpoint that may be loaded: {error}") from error
         return weights

@@ -41,10 +41,11 @@ _OPPONENT /= np.linalg.norm(_OPPONENT, axis=1, keepdims=True)
 _Index = NDArray[np.intp]
 
 
-def inpaint(pixels: Pixels, mask: Mask, radius: float = REACH) -> Pixels:
+def inpaint(pixels: Pixels, mask: Mask, radius: float = REACH, gone: Mask | None = None) -> Pixels:
     """New pixels where `mask` is set, the same bits elsewhere. H x W x 1|3, in full depth; neutral stays neutral.
 
     radius: how far away examples are looked for, in pixels, at least 4; time grows with its square.
+    gone: H x W, where there is no picture either and which stays as it is: nothing is filled from it.
     """
     reach = max(4, round(radius))
     result = pixels.copy()
@@ -52,7 +53,8 @@ def inpaint(pixels: Pixels, mask: Mask, radius: float = REACH) -> Pixels:
     peak = np.iinfo(pixels.dtype).max
     for window, core in _tiles(mask, 2 * (reach + PATCH)):
         given = np.ascontiguousarray(pixels[window][..., :1] if neutral else pixels[window])
-        filled = fill(given.astype(np.float32) * np.float32(255 / peak), mask[window], reach)
+        lost = None if gone is None else gone[window] & ~mask[window]
+        filled = fill(given.astype(np.float32) * np.float32(255 / peak), mask[window], reach, lost)
         samples = np.rint(np.clip(filled * np.float32(peak / 255), 0, peak)).astype(pixels.dtype)
         target, inside = result[window][core], mask[window][core]
         target[inside] = np.broadcast_to(samples[core], target.shape)[inside]
@@ -82,17 +84,17 @@ def _tiles(mask: Mask, halo: int) -> Iterator[tuple[tuple[slice, slice], tuple[s
             yield (window[0], window[1]), (core[0], core[1])
 
 
-def fill(image: Plane, mask: Mask, reach: int) -> Plane:
+def fill(image: Plane, mask: Mask, reach: int, gone: Mask | None = None) -> Plane:
     """image: H x W x 1|3 float32, 0..255. The same where `mask` is not set."""
-    result = _smoothly(image, mask)
-    if min(mask.shape) < PATCH or mask.all():
-        return result
-    if image.shape[2] == 3:
-        result = result @ _OPPONENT.T
-    for filled in _FILLED:
-        result = _round(result, mask, filled, reach)
-    if image.shape[2] == 3:
-        result = result @ _OPPONENT
+    spoilt = mask if gone is None else mask | gone
+    result = _smoothly(image, spoilt)
+    if min(mask.shape) >= PATCH and not spoilt.all():
+        if image.shape[2] == 3:
+            result = result @ _OPPONENT.T
+        for filled in _FILLED:
+            result = _round(result, mask, spoilt, filled, reach)
+        if image.shape[2] == 3:
+            result = result @ _OPPONENT
     found: Plane = np.where(mask[..., None], result, image)
     return found
 
@@ -109,12 +111,12 @@ def _smoothly(image: Plane, mask: Mask) -> Plane:
     return result
 
 
-def _round(image: Plane, mask: Mask, filled: float, reach: int) -> Plane:
+def _round(image: Plane, mask: Mask, spoilt: Mask, filled: float, reach: int) -> Plane:
     """Every damaged sample anew, from the patches that it lies in."""
     half = PATCH // 2
     edge = half + reach
     padded = np.pad(image, ((edge, edge), (edge, edge), (0, 0)), mode="symmetric")
-    damaged = np.pad(mask, edge, mode="symmetric")
+    damaged = np.pad(spoilt, edge, mode="symmetric")
     patches = sliding_window_view(padded, (PATCH, PATCH), axis=(0, 1))
     flags = sliding_window_view(damaged, (PATCH, PATCH))
     share = cv2.boxFilter((~damaged).astype(np.float32), -1, (PATCH, PATCH), borderType=cv2.BORDER_CONSTANT)

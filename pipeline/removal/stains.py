@@ -29,10 +29,12 @@ _AGREEMENT, _EVIDENCE = (0.3, 0.7), (8.0, 30.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cleaned:
-    """pixels: as the photograph's, in its depth. changed: H x W, outside of which not a bit differs. findings: JSON values."""
+    """pixels: as the photograph's, in its depth. changed: H x W, outside of which not a bit differs. left: H x W, of the mask,
+    stains that stay as they were. findings: JSON values."""
 
     pixels: Pixels
     changed: Mask
+    left: Mask
     findings: dict[str, Any]
 
 
@@ -48,34 +50,42 @@ class _Stain:
     beside: Mask
 
 
-def remove_stains(photograph: Photograph, mask: Mask) -> Cleaned:
+def remove_stains(photograph: Photograph, mask: Mask, gone: Mask | None = None) -> Cleaned:
     """The photograph without the stains of `mask`.
 
     mask: H x W, as a detector gives it: it may be some pixels (8, or 1 % of a large stain) too wide or too narrow.
+    gone: H x W, where there is no picture at all; nothing is learnt there, nor changed.
     A stain is taken to add density (to multiply light), as dyes do, by an amount that changes little inside and as it likes at
     the outline. Where the sides of a stain contradict each other, less is taken away, and the findings say so.
     Neutral photographs stay exactly neutral; 16 bits stay 16; the photograph's own colour space is kept.
     """
-    pixels, changed = photograph.pixels.copy(), np.zeros(mask.shape, np.bool_)
+    pixels, changed, left = photograph.pixels.copy(), np.zeros(mask.shape, np.bool_), mask.copy()
     space, neutral = space_of(photograph), is_neutral(photograph.pixels)
     strengths = []
     for stain in _stains(mask):
         source = photograph.pixels[stain.window]
-        separation = _separated(source[..., :1] if neutral else source, space, stain)
+        lost = None if gone is None else gone[stain.window]
+        separation = _separated(source[..., :1] if neutral else source, space, stain, lost)
         strength = 0.0 if separation is None else _strength(separation)
         strengths.append(strength)
         if separation is not None and strength > 0:
             reach = _apply(
                 pixels[stain.window], space, stain, separation.density * np.float32(strength), neutral=neutral
             )
+            own = left[stain.window]
             changed[stain.window] |= reach
+            own &= ~_spread(stain, own.shape)
+    changed |= mask & ~left
+    if gone is not None:
+        np.copyto(pixels, photograph.pixels, where=gone[..., None])
+        changed &= ~gone
     findings = {
         "stains": len(strengths),
         "stains_left": sum(strength == 0 for strength in strengths),
         "stains_lessened": sum(0 < strength < 1 for strength in strengths),
         "stain_fraction": float(changed.mean()),
     }
-    return Cleaned(pixels, changed, findings)
+    return Cleaned(pixels, changed, left, findings)
 
 
 def _stains(mask: Mask) -> Iterator[_Stain]:
@@ -111,8 +121,8 @@ def _stains(mask: Mask) -> Iterator[_Stain]:
         yield _Stain(window, step, own_mask, reach.astype(bool), ~spoilt.astype(bool))
 
 
-def _separated(source: Pixels, space: ColourSpace, stain: _Stain) -> Separation | None:
-    """source: h x w x C, the stain's window of the photograph."""
+def _separated(source: Pixels, space: ColourSpace, stain: _Stain, lost: Mask | None) -> Separation | None:
+    """source: h x w x C, the stain's window of the photograph. lost: where there is no picture in it."""
     height, width = stain.mask.shape
     density = np.empty((height, width, source.shape[2]), np.float32)
     sound = np.empty((height, width), np.bool_)
@@ -124,6 +134,8 @@ def _separated(source: Pixels, space: ColourSpace, stain: _Stain) -> Separation 
         rows = slice(top, top + deep)
         density[rows] = np.log(np.maximum(_shrunk(srgb, stain.step), 0) + _OFFSET)
         sound[rows] = _shrunk(clipped, stain.step) == 0
+    if lost is not None:
+        sound &= _shrunk(lost, stain.step) == 0
     # Clipped pixels spoil the differences to their neighbours, too.
     sound = cv2.erode(sound.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     return separate(density, stain.mask, stain.free, stain.beside, sound)
@@ -171,6 +183,13 @@ def _on_rows(density: Floats, stain: _Stain, rows: slice, width: int) -> Floats:
     inside = stain.free[np.ix_(down // step, across // step)]
     result: Floats = smooth * inside[..., None]
     return result
+
+
+def _spread(stain: _Stain, shape: tuple[int, ...]) -> Mask:
+    """Where a stain may reach, in the photograph's own pixels."""
+    rows, columns = (np.arange(side) // stain.step for side in shape)
+    reach: Mask = stain.free[np.ix_(rows, columns)]
+    return reach
 
 
 def _step(pixels: int, most: int) -> int:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from pipeline.colour_space import profile_finding, visible
-from pipeline.damage import DetectorSettings, find_damage
+from pipeline.damage import ClassicalDetector, Detector
+from pipeline.damage.learned import LearnedDetector, LearnedSettings
 from pipeline.errors import ItemError
-from pipeline.measures import analyse, luma_of
+from pipeline.measures import analyse
+from pipeline.models.damage import open_damage_network
 from pipeline.models.faces import FaceDetector, open_detector
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Photograph
@@ -20,9 +22,12 @@ from pipeline.stage import Device, ModelNeed, Parameters, Step
 
 
 class AnalyseParameters(Parameters):
-    """detector: face detector from the catalogue, or "none". Used where it is installed."""
+    """detector: face detector from the catalogue, or "none"; used where it is installed. damage: what finds damage,
+    "classical" or a model for it. threshold: chance of damage from which a pixel counts, where a model finds it, 0..1."""
 
     detector: str | None = "retinaface-resnet50"
+    damage: str = "classical"
+    threshold: float = Field(default=0.5, gt=0, lt=1)
 
     @field_validator("detector")
     @classmethod
@@ -34,39 +39,42 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
         self.parameters = parameters
         self.detector: FaceDetector | None = None
+        self.damage: Detector = ClassicalDetector()
 
     @classmethod
     def needs(cls, parameters: AnalyseParameters) -> tuple[ModelNeed, ...]:
-        return (
-            ()
-            if parameters.detector is None
-            else (ModelNeed(parameters.detector, required=False, task="detect-faces"),)
-        )
+        needs = []
+        if parameters.detector is not None:
+            needs.append(ModelNeed(parameters.detector, required=False, task="detect-faces"))
+        if parameters.damage != "classical":
+            needs.append(ModelNeed(parameters.damage, required=True, task="detect-damage"))
+        return tuple(needs)
 
     def open(self, models: ModelStore, device: Device) -> None:
         if self.parameters.detector is not None and models.available(self.parameters.detector):
             self.detector = open_detector(models, self.parameters.detector, device)
+        if (model := self.parameters.damage) != "classical":
+            network = open_damage_network(models, model, device)
+            self.damage = LearnedDetector(network, model, device.kind, LearnedSettings(self.parameters.threshold))
 
     def restore(self, photographs: Sequence[Photograph]) -> Sequence[Step | ItemError]:
         return [self._one(photograph) for photograph in photographs]
 
     def _one(self, photograph: Photograph) -> Step:
-        mask, held_back = find_damage(luma_of(photograph), DetectorSettings())
+        found = self.damage.find(photograph)
         faces = () if self.detector is None else self.detector.find(visible(photograph))
-        marked = replace(photograph, damage=mask, faces=faces)
+        marked = replace(photograph, damage=found.kinds, faces=faces)
         measured = analyse(marked, None if self.detector is None else len(faces))
-        findings: dict[str, Any] = asdict(measured)
+        findings: dict[str, Any] = asdict(measured) | found.findings()
         if (profile := profile_finding(photograph)) is not None:
             findings["profile"] = profile
-        if held_back:
-            findings["damage"] = "held back: the texture of this photograph looks like damage everywhere"
         if self.detector is None:
             findings["faces"] = "not looked for: no face detector is installed"
-        models = () if self.detector is None else (self.detector.model_id,)
+        models = tuple(found.model_id for found in (self.detector, self.damage) if found is not None and found.model_id)
         return Step(replace(marked, analysis=measured), models=models, findings=findings)

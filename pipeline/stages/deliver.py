@@ -1,14 +1,16 @@
-"""Deliver: set depth and metadata, encode, put, read back, hash. Writes images, and always under the run's own folder."""
+"""Deliver: set depth and metadata, encode, put, read back, hash. Writes images and masks, always under the run's own folder."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.codecs import SUFFIXES, FileFormat, encode, xmp
+from pipeline.damage import stored_mask
 from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.photograph import Photograph, narrowed, widened
 from pipeline.record import Event, Record
@@ -55,14 +57,20 @@ def image_uri(run: str, name: str, file_format: str) -> str:
     return join(run, "images", name[:2], name + SUFFIXES[file_format])
 
 
+def mask_uri(run: str, name: str) -> str:
+    """<run>/masks/<aa>/<name>.png, named as images are."""
+    return join(run, "masks", name[:2], name + ".png")
+
+
 class Deliver:
-    """A record whose photograph is in the store under its own digest. Raises ItemError, and StoreError for the store's.
+    """A record whose photograph is in the store under its own digest, and beside it the mask of its damage where any was
+    marked. Raises ItemError, and StoreError for the store's.
 
     recipe_id: goes into the XMP of what was changed.
     """
 
     name: ClassVar[str] = "deliver"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
 
     def __init__(self, parameters: DeliverParameters, store: Store, run: str, recipe_id: str) -> None:
         self.parameters = parameters
@@ -76,7 +84,12 @@ class Deliver:
         photograph, findings = _restated(photograph, record, self.recipe_id)
         data = encode(photograph, self.parameters.format, self.parameters.chosen_quality())
         digest = hashlib.sha256(data).hexdigest()
-        uri = self._place(record.item_id, data, digest)
+        uri = self._place(self._image_uri, record.item_id, data, digest)
+        mask = stored_mask(record.photograph)
+        if mask is not None:
+            mask_digest = hashlib.sha256(mask).hexdigest()
+            where = self._place(self._mask_uri, record.item_id, mask, mask_digest)
+            record = replace(record, mask_uri=where, mask_sha256=mask_digest)
         return replace(
             record,
             findings={"depth": photograph.pixels.dtype.itemsize * 8} | findings,
@@ -87,12 +100,18 @@ class Deliver:
             output_height=photograph.height,
         )
 
-    def _place(self, item_id: str, data: bytes, digest: str) -> str:
+    def _image_uri(self, name: str) -> str:
+        return image_uri(self.run, name, self.parameters.format)
+
+    def _mask_uri(self, name: str) -> str:
+        return mask_uri(self.run, name)
+
+    def _place(self, named: Callable[[str], str], item_id: str, data: bytes, digest: str) -> str:
         """Create the file and read it back. Other bytes under its name come from an attempt that was never committed; they
         stay as they are, and this file is named by its digest as well."""
         names = (item_id, f"{item_id}-{digest[:12]}")
         for name in names:
-            uri = image_uri(self.run, name, self.parameters.format)
+            uri = named(name)
             try:
                 created = self.store.create(uri, data)
                 same = self._holds(uri, data)

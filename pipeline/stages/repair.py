@@ -1,45 +1,54 @@
-"""Repair: fills scratches and dust from their surroundings and calms noise, inside a recorded mask and nowhere else."""
+"""Repair: fills lines, spots and small holes, takes stains away, in a recorded mask and nowhere else; calms noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from pydantic import Field
 
-from pipeline.damage import DetectorSettings, find_damage
+from pipeline.damage import FOUND, REPAIRED, ClassicalDetector, Kind, Kinds, fraction_of
+from pipeline.damage.choice import Left, areas_of, choose
 from pipeline.errors import ItemError
 from pipeline.measures import luma_of, noise_sigma
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Mask, Photograph, deepened
 from pipeline.policy import Policy, ceiling
-from pipeline.removal import denoise, inpaint
+from pipeline.removal import denoise, inpaint, remove_stains
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
 # Noise below this standard deviation (luma 0..255) is not worth touching.
 _QUIET = 2.0
+_UNSURE = "they do not stand out of the picture, or their sides contradict each other"
 
 
 class RepairParameters(Parameters):
-    """radius: how far inpainting looks for examples, in pixels. denoise: 0..1, None for what the policy allows."""
+    """radius: how far inpainting looks for examples, in pixels. fill_missing_radius: missing areas whose inscribed circle has
+    a smaller radius, in pixels, are filled like spots. denoise: 0..1, None for what the policy allows."""
 
     radius: float = Field(default=14.0, gt=0, le=50)
+    fill_missing_radius: float = Field(default=6.0, ge=0, le=200)
     denoise: float | None = Field(default=None, ge=0, le=1)
 
 
 class Repair:
-    """Inpainting by non-local Bayes (pipeline.removal.inpainting); non-local means (Buades et al., 2005) on calm areas."""
+    """Each kind of damage by its own method of `pipeline.removal`.
+
+    Marks in `damage` what was repaired. Outside it not a bit changes, but where noise was calmed.
+    """
 
     name: ClassVar[str] = "repair"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     Parameters: ClassVar[type[Parameters]] = RepairParameters
 
     def __init__(self, parameters: RepairParameters, policy: Policy) -> None:
         self.parameters = parameters
         self.denoise, self.refused = ceiling("denoise", parameters.denoise, policy)
+        radius, may = parameters.fill_missing_radius, policy.generative_fill > 0
+        self.no_filler = f"with a radius of {radius:g} pixels or more they would have to be made up: "
+        self.no_filler += "no method here does that" if may else f"the {policy.name} policy does not allow it"
 
     @classmethod
     def needs(cls, parameters: RepairParameters) -> tuple[ModelNeed, ...]:
@@ -52,36 +61,70 @@ class Repair:
         return [self._one(photograph) for photograph in photographs]
 
     def _one(self, photograph: Photograph) -> Step:
-        damage = photograph.damage
-        if damage is None:
-            damage, _ = find_damage(luma_of(photograph), DetectorSettings())
-        damage = _spare_faces(damage, photograph)
-        result = photograph
-        findings: dict[str, Any] = {"inpainted_fraction": float(damage.mean())} | self.refused
-        if damage.any():
-            result = deepened(photograph)
-            result = replace(result, pixels=inpaint(result.pixels, damage, self.parameters.radius))
-        if self.denoise > 0 and (sigma := noise_sigma(luma_of(result)) * 255) >= _QUIET:
-            result = deepened(result)
-            pixels, calm = denoise(result, sigma, self.denoise)
-            result, damage = replace(result, pixels=pixels), damage | calm
-            findings |= {"denoised_fraction": float(calm.mean()), "noise_sigma": sigma}
-        if result is photograph:
-            return Step(photograph, Outcome.SKIPPED, "nothing to repair was found", findings=findings)
-        return Step(replace(result, damage=damage), findings=findings)
+        given = photograph
+        if photograph.damage is None:
+            photograph = replace(photograph, damage=ClassicalDetector().find(photograph).kinds)
+        photograph, left = self._fill(photograph)
+        photograph, left = self._stains(photograph, left)
+        photograph, calmed = self._calm(photograph)
+        assert photograph.damage is not None
+        findings = _repaired(photograph.damage) | calmed | self.refused
+        if left:
+            findings["left"] = {name: asdict(areas) for name, areas in left.items()}
+        if photograph.pixels is given.pixels:
+            reason = "what was found is left as it was" if left else "nothing to repair was found"
+            return Step(photograph, Outcome.SKIPPED, reason, findings=findings)
+        return Step(photograph, findings=findings)
+
+    def _fill(self, photograph: Photograph) -> tuple[Photograph, dict[str, Left]]:
+        """Lines, spots and small missing areas, from their surroundings; and what is left of them."""
+        kinds = photograph.damage
+        assert kinds is not None
+        chosen = choose(kinds, photograph.faces, self.parameters.fill_missing_radius, self.no_filler)
+        if not chosen.fill.any():
+            return photograph, dict(chosen.left)
+        deep = deepened(photograph)
+        # What lies in a hole is no picture: nothing is filled from it.
+        filled = inpaint(deep.pixels, chosen.fill, self.parameters.radius, chosen.holes)
+        return replace(deep, pixels=filled, damage=_marked(kinds, chosen.fill)), dict(chosen.left)
+
+    def _stains(self, photograph: Photograph, left: dict[str, Left]) -> tuple[Photograph, dict[str, Left]]:
+        """Stains give way to the picture beneath them. Their soft edges are marked with them; what is gone stays as it is."""
+        kinds = photograph.damage
+        assert kinds is not None
+        stains = kinds == int(Kind.STAIN)
+        if not stains.any():
+            return photograph, left
+        deep = deepened(photograph)
+        cleaned = remove_stains(deep, stains, kinds == int(Kind.MISSING))
+        if cleaned.left.any():
+            left = left | {"stain": Left(areas_of(cleaned.left), fraction_of(cleaned.left), _UNSURE)}
+        if not cleaned.changed.any():
+            return photograph, left
+        edges = np.where(cleaned.changed & (kinds == Kind.NONE), np.uint8(Kind.STAIN), kinds)
+        marked = np.where(cleaned.changed, edges | np.uint8(REPAIRED), kinds)
+        return replace(deep, pixels=cleaned.pixels, damage=marked), left
+
+    def _calm(self, photograph: Photograph) -> tuple[Photograph, dict[str, Any]]:
+        """Noise, where the policy allows it. It is no damage: what is recorded is the share of calmed pixels, and no mask."""
+        if self.denoise <= 0 or (sigma := noise_sigma(luma_of(photograph)) * 255) < _QUIET:
+            return photograph, {}
+        deep = deepened(photograph)
+        pixels, calm = denoise(deep, sigma, self.denoise)
+        return replace(deep, pixels=pixels), {"denoised_fraction": fraction_of(calm), "noise_sigma": sigma}
 
 
-def _spare_faces(damage: Mask, photograph: Photograph) -> Mask:
-    """Catchlights and lashes look like dust: inside a face only lines that run across it count."""
-    if not photograph.faces:
-        return damage
-    spared = damage.copy()
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(damage.astype(np.uint8), connectivity=8)
-    for face in photograph.faces:
-        left, top, right, bottom = (max(0, round(side)) for side in face.box)
-        inside = labels[top:bottom, left:right]
-        for label in np.unique(inside):
-            longest = max(boxes[label, cv2.CC_STAT_WIDTH], boxes[label, cv2.CC_STAT_HEIGHT])
-            if label and longest < (right - left) / 2:
-                spared[labels == label] = False
-    return spared
+def _marked(kinds: Kinds, where: Mask) -> Kinds:
+    """The codes with REPAIRED added where `where` is set."""
+    marked: Kinds = kinds | (where * np.uint8(REPAIRED))
+    return marked
+
+
+def _repaired(damage: Kinds) -> dict[str, Any]:
+    """Shares of the pixels, 0..1: what was filled from around, and what was repaired of each kind."""
+    shares = {kind.name.lower(): fraction_of(damage == kind | REPAIRED) for kind in FOUND}
+    inpainted = sum(share for name, share in shares.items() if name != "stain")
+    return {
+        "inpainted_fraction": inpainted,
+        "repaired": {name: share for name, share in shares.items() if share > 0},
+    }

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.colour_space import BAND, bands, in_srgb, space_of
+from pipeline.damage import stored_mask
 from pipeline.errors import ItemError, Reason
 from pipeline.fidelity import REACH, back_projected, grown, limits_of, tint_of
 from pipeline.measures import tone_of_photograph
@@ -98,7 +99,12 @@ class Upscale:
             size = (photograph.width * self.scale, photograph.height * self.scale)
             alpha = cv2.resize(np.ascontiguousarray(alpha), size, interpolation=cv2.INTER_LANCZOS4)
         grown_photograph = replace(
-            photograph, pixels=pixels, alpha=alpha, damage=None, scale=photograph.scale * self.scale
+            photograph,
+            pixels=pixels,
+            alpha=alpha,
+            damage=None,
+            mask=stored_mask(photograph),
+            scale=photograph.scale * self.scale,
         )
         # A smaller tile gives other bytes by a rounding; where memory forced one, the record says so.
         findings = {} if used.tile == self.tiling.tile else {"tile": used.tile}

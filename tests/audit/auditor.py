@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.audit.delivered import IMAGES, MASKS
 from tests.audit.places import Place, place, read_uri
 from tests.audit.reader import (
     INDEX,
@@ -32,7 +33,6 @@ from tests.audit.reader import (
     read_view,
 )
 
-_IMAGE = re.compile(r"images/([0-9a-f]{2})/([0-9a-f]{32})(?:-([0-9a-f]{8,64}))?\.[a-z0-9]+")
 _MANIFEST_PART = re.compile(r"manifest/part-\d{8}-\d{8}-([0-9a-f]{8,64})\.parquet")
 _ATTEMPTS = re.compile(r"attempts/\d{8}\.json")
 _TEMPORARY = re.compile(r"(?:.*/)?\.[^/]+\.part")
@@ -41,13 +41,14 @@ _STATUSES = ("restored", "refused", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """ended: photographs by status, and by status and reason. outputs, sources: files hashed. compared: photographs held
+    """ended: photographs by status, and by status and reason. outputs, masks, sources: files hashed. compared: photographs held
     against the reference. faults: what is wrong. orphans: what a kill left over and `gc` may remove."""
 
     run: str
     photographs: int
     ended: Mapping[str, int]
     outputs: int
+    masks: int
     sources: int
     compared: int
     faults: tuple[Fault, ...]
@@ -73,55 +74,70 @@ def audit(
     """
     here, notes = place(run, endpoint), Notes()
     known = _known(here, notes)
-    manifest = read_manifest(here, notes)
+    manifest, named = read_manifest(here, notes)
     view = read_view(here, notes)
     for fault in _rows(manifest, view, known):
         notes.faults.append(fault)
-    outputs = _outputs(here, view, notes)
+    outputs, masks = IMAGES.digests(here, view, notes), MASKS.digests(here, view, notes)
     _seals(here, notes)
     _leases(here, view, notes)
-    _leftovers(here, manifest, view, notes)
+    _leftovers(here, manifest, named, view, notes)
     hashed = _sources(manifest, view, source_endpoint or endpoint, notes) if sources else 0
-    compared = 0 if reference is None else _compare(place(reference, endpoint), view, outputs, notes)
+    compared = 0
+    if reference is not None:
+        compared = _compare(place(reference, endpoint), view, outputs, masks, notes)
     ended = Counter(
         row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}" for row in view.live.values()
     )
     return Findings(
-        run, len(manifest), dict(ended), len(outputs), hashed, compared, tuple(notes.faults), tuple(notes.orphans)
+        run,
+        len(manifest),
+        dict(ended),
+        len(outputs),
+        len(masks),
+        hashed,
+        compared,
+        tuple(notes.faults),
+        tuple(notes.orphans),
     )
 
 
 def _known(run: Place, notes: Notes) -> Mapping[str, Any]:
-    return read_json(run, "run.json", ("run_id", "recipe_id"), notes, "run") or {}
+    return read_json(run, "run.json", ("run_id", "recipe_id", "manifest"), notes, "run") or {}
 
 
-def read_manifest(run: Place, notes: Notes) -> dict[str, dict[str, Any]]:
-    """The manifest's rows by item_id, from the index of the highest version."""
-    indexes = sorted(key for key in run.list("manifest/") if INDEX.fullmatch(key))
-    if not indexes:
-        notes.fault("manifest", "manifest", "there is no index")
-        return {}
+def read_manifest(run: Place, notes: Notes) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """The manifest's rows by item_id, from the last index that counts; and the names that count: of the version that run.json
+    names, and of each later one that has all parts of the one before."""
+    # Its faults are noted where run.json is read.
+    first = _known(run, Notes()).get("manifest", 0)
     wanted = ("version", "photographs", "known_bytes", "refused", "ignored", "parts")
-    rows: list[dict[str, Any]] = []
+    last: tuple[str, Mapping[str, Any]] | None = None
+    names: set[str] = set()
     before: list[str] = []
-    for key in indexes:
+    for key in sorted(run.list("manifest/")):
+        match = INDEX.fullmatch(key)
+        if match is None or int(match[1]) < first:
+            continue
         index = read_json(run, key, wanted, notes, "manifest")
         if index is None:
             continue
-        match = INDEX.fullmatch(key)
-        assert match is not None
         if index["version"] != int(match[1]):
             notes.fault("manifest", key, f"says that its version is {index['version']}")
         parts = [part["name"] for part in index["parts"]]
         if parts[: len(before)] != before:
-            notes.fault("manifest", key, "takes out parts that the version before it has")
-        before = parts
-        rows = list(_manifest_rows(run, key, index, notes))
+            continue
+        before, last = parts, (key, index)
+        names.add(key)
+    if last is None:
+        notes.fault("manifest", "manifest", "there is no index")
+        return {}, names
+    rows = list(_manifest_rows(run, *last, notes))
     items = {row["item_id"]: row for row in rows}
     if len(items) != len(rows):
         twice = [item for item, count in Counter(row["item_id"] for row in rows).items() if count > 1]
-        notes.fault("manifest", indexes[-1], f"photographs are in it more than once: {', '.join(twice[:5])}")
-    return items
+        notes.fault("manifest", last[0], f"photographs are in it more than once: {', '.join(twice[:5])}")
+    return items, names | {f"manifest/{part_file(name)}" for name in before}
 
 
 def _manifest_rows(run: Place, key: str, index: Mapping[str, Any], notes: Notes) -> Iterator[dict[str, Any]]:
@@ -176,37 +192,12 @@ def _rows(manifest: Mapping[str, Mapping[str, Any]], view: View, known: Mapping[
                 yield Fault("row", item, f"is restored and has no {', '.join(absent)}")
             if row["reason"] is not None:
                 yield Fault("row", item, f"is restored with the reason {row['reason']}")
+            if (row["mask_uri"] is None) != (row["mask_sha256"] is None):
+                yield Fault("row", item, "has one of mask_uri and mask_sha256 without the other")
         elif not row["reason"]:
             yield Fault("row", item, f"is {row['status']} without a reason")
-
-
-def _outputs(run: Place, view: View, notes: Notes) -> dict[str, str]:
-    """The sha256 of every delivered image, hashed now, by item_id."""
-    digests: dict[str, str] = {}
-    for item, row in view.live.items():
-        if row["status"] != "restored" or row["output_uri"] is None:
-            continue
-        key = image_key(row)
-        match = _IMAGE.fullmatch(key)
-        if match is None or match[2] != item:
-            notes.fault("row", item, f"names {row['output_uri']}, which is no name of its image")
-            continue
-        try:
-            data = run.read(key)
-        except FileNotFoundError:
-            notes.fault("lost", item, f"{key} is not there")
-            continue
-        digests[item] = hashlib.sha256(data).hexdigest()
-        if match[3] is not None and not digests[item].startswith(match[3]):
-            notes.fault("altered", item, f"{key} is not named by its digest")
-        if digests[item] != row["output_sha256"] or len(data) != row["output_bytes"]:
-            notes.fault("altered", item, f"{key} has {len(data)} bytes, sha256 {digests[item]}; not what its row says")
-    return digests
-
-
-def image_key(row: Mapping[str, Any]) -> str:
-    """Below the run's folder, wherever the run was moved to since."""
-    return f"images/{row['item_id'][:2]}/{row['output_uri'].rsplit('/', 1)[-1]}"
+        elif row["mask_uri"] is not None:
+            yield Fault("row", item, f"is {row['status']} and names a mask")
 
 
 def _leases(run: Place, view: View, notes: Notes) -> None:
@@ -224,16 +215,13 @@ def _leases(run: Place, view: View, notes: Notes) -> None:
         notes.fault("lease", f"lease/{term:08d}.json", "is not there, but rows or the seal are of that term")
 
 
-def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes) -> None:
+def _leftovers(run: Place, manifest: Mapping[str, Any], named: set[str], view: View, notes: Notes) -> None:
     """Every name below the run is explained, an orphan, or a fault."""
-    delivered = {
-        image_key(row) for row in view.live.values() if row["status"] == "restored" and row["output_uri"] is not None
-    }
-    parts = _named_parts(run)
+    delivered = IMAGES.keys(view) | MASKS.keys(view)
     for key in run.list():
-        if key == "run.json" or key in view.counted | delivered | parts or _ATTEMPTS.fullmatch(key):
+        if key == "run.json" or key in view.counted | delivered | named or _ATTEMPTS.fullmatch(key):
             continue
-        if any(pattern.fullmatch(key) for pattern in (LEASE, INDEX, SEAL)):
+        if any(pattern.fullmatch(key) for pattern in (LEASE, SEAL)):
             continue
         if _TEMPORARY.fullmatch(key):
             notes.orphan("temporary", key, "a write that was never finished")
@@ -242,21 +230,15 @@ def _leftovers(run: Place, manifest: Mapping[str, Any], view: View, notes: Notes
         elif PART.fullmatch(key):
             notes.orphan("part", key, "the last seal does not name it")
         elif _MANIFEST_PART.fullmatch(key):
-            notes.orphan("manifest-part", key, "no index names it")
-        elif (image := _IMAGE.fullmatch(key)) is not None and image[1] == image[2][:2] and image[2] in manifest:
+            notes.orphan("manifest-part", key, "no index that counts names it")
+        elif INDEX.fullmatch(key):
+            notes.orphan("index", key, "left over from a plan or an update that was killed or overtaken")
+        elif IMAGES.explains(key, manifest):
             notes.orphan("image", key, "no row that counts names it")
+        elif MASKS.explains(key, manifest):
+            notes.orphan("mask", key, "no row that counts names it")
         else:
             notes.fault("unexplained", key, "nothing explains this file")
-
-
-def _named_parts(run: Place) -> set[str]:
-    named: set[str] = set()
-    for key in run.list("manifest/"):
-        if INDEX.fullmatch(key):
-            # Its faults were noted when the manifest was read.
-            index = read_json(run, key, ("parts",), Notes(), "manifest") or {"parts": []}
-            named |= {f"manifest/{part_file(part['name'])}" for part in index["parts"]}
-    return named
 
 
 def _seals(run: Place, notes: Notes) -> None:
@@ -288,10 +270,10 @@ def _sources(manifest: Mapping[str, Mapping[str, Any]], view: View, endpoint: st
     return hashed
 
 
-def _compare(reference: Place, view: View, outputs: Mapping[str, str], notes: Notes) -> int:
+def _compare(reference: Place, view: View, outputs: Mapping[str, str], masks: Mapping[str, str], notes: Notes) -> int:
     known = Notes()
     theirs = read_view(reference, known)
-    digests = _outputs(reference, theirs, known)
+    digests, drawn = IMAGES.digests(reference, theirs, known), MASKS.digests(reference, theirs, known)
     for fault in known.faults:
         notes.fault("reference", fault.place, f"the reference itself has a fault: {fault.kind}: {fault.message}")
     for item in view.live.keys() ^ theirs.live.keys():
@@ -304,6 +286,8 @@ def _compare(reference: Place, view: View, outputs: Mapping[str, str], notes: No
                 notes.fault("unequal", item, f"{name} is {mine[name]}; in the reference it is {other[name]}")
         if outputs.get(item) != digests.get(item):
             notes.fault("unequal", item, "its image has other bytes than the reference's")
+        if masks.get(item) != drawn.get(item):
+            notes.fault("unequal", item, "its mask has other bytes than the reference's")
     return len(both)
 
 
@@ -326,7 +310,7 @@ def main() -> int:
         for fault in found.faults:
             print(f"{fault.kind:<12} {fault.place}: {fault.message}")
         print(
-            f"{found.photographs} photographs, {found.outputs} outputs and {found.sources} sources hashed,"
+            f"{found.photographs} photographs, {found.outputs} outputs, {found.masks} masks and {found.sources} sources hashed,"
             f" {found.compared} compared: {len(found.faults)} faults, {len(found.orphans)} orphans"
         )
     return 1 if found.faults else 0

@@ -39,6 +39,8 @@ _ROW = pa.schema(
         ("output_uri", pa.string()),
         ("output_sha256", pa.string()),
         ("output_bytes", pa.int64()),
+        ("mask_uri", pa.string()),
+        ("mask_sha256", pa.string()),
         ("run_id", pa.string()),
         ("recipe_id", pa.string()),
         ("committed_at", pa.timestamp("us", tz="UTC")),
@@ -59,6 +61,10 @@ def image_key(number: int, data: bytes | None = None) -> str:
     """data: of an image whose plain name was taken by other bytes."""
     item = item_id(number)
     return f"images/{item[:2]}/{item}{'' if data is None else f'-{sha(data)[:16]}'}.png"
+
+
+def mask_key(number: int, data: bytes | None = None) -> str:
+    return image_key(number, data).replace("images/", "masks/")
 
 
 def loose_key(term: int, numbers: Sequence[int]) -> str:
@@ -86,7 +92,7 @@ class Handmade:
         return dict.fromkeys(_MANIFEST.names) | row | others
 
     def row(self, number: int, term: int, reason: str | None = None, **others: Any) -> dict[str, Any]:
-        """A restored photograph, whose image is put in its place, or one that ended for a reason."""
+        """A restored photograph, whose image is put in its place, or one that ended for a reason. Even numbers have a mask."""
         row = {name: self.planned(number)[name] for name in _ROW.names[:4]} | {
             "status": "refused",
             "reason": reason,
@@ -106,6 +112,10 @@ class Handmade:
                 "output_sha256": sha(image),
                 "output_bytes": len(image),
             }
+            if number % 2 == 0:
+                mask = f"mask of {number}".encode()
+                self.tree[mask_key(number)] = mask
+                row |= {"mask_uri": f"/where/it/was/{mask_key(number)}", "mask_sha256": sha(mask)}
         return dict.fromkeys(_ROW.names) | row | others
 
     def commit(self, term: int, *rows: Mapping[str, Any], folder: int | None = None) -> str:
@@ -169,7 +179,7 @@ def make_run(source_root: str) -> Handmade:
     first, second = run.manifest_part(0, *rows[:5]), run.manifest_part(1, *rows[5:9])
     run.index(0, rows[:9], first, second)
     run.index(1, rows, first, second, run.manifest_part(2, *rows[9:]))
-    run.put("run.json", {"run_id": RUN_ID, "recipe_id": RECIPE_ID, "photographs": 9})
+    run.put("run.json", {"run_id": RUN_ID, "recipe_id": RECIPE_ID, "manifest": 0})
     for term in (1, 2, 3):
         run.lease(term, released=term < 3)
     failed = run.row(2, 1, "worker-died", status="failed")

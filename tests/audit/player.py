@@ -90,7 +90,8 @@ class Player:
         return len(self.view().live)
 
     def planned(self) -> int:
-        return len(read_manifest(self.place, Notes()))
+        rows, _ = read_manifest(self.place, Notes())
+        return len(rows)
 
     def plan(self) -> None:
         """Kills drivers that plan, as long as there are such kills left for this round."""

@@ -32,6 +32,8 @@ _COLUMNS = {
     "output_uri": pa.string(),
     "output_sha256": pa.string(),
     "output_bytes": pa.int64(),
+    "mask_uri": pa.string(),
+    "mask_sha256": pa.string(),
     "run_id": pa.string(),
     "recipe_id": pa.string(),
     "term": pa.int64(),

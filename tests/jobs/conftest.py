@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 import tempfile
 from collections import Counter
@@ -22,10 +23,11 @@ from jobs import cli, lease, manifest
 from jobs.rundir import Plan, prepare
 from jobs.spec import JobSpec, parse_spec
 from pipeline import provenance
+from pipeline.damage import REPAIRED, Kind, mask_png
 from pipeline.errors import Status
 from pipeline.photograph import Analysis, Face
 from pipeline.record import MANIFEST, Event, Record, from_manifest
-from pipeline.stages.deliver import image_uri
+from pipeline.stages.deliver import image_uri, mask_uri
 from pipeline.storage import Store
 
 Answer = tuple[int, str, str]
@@ -146,6 +148,19 @@ def open_folder() -> Iterator[Path]:
     rmtree(folder)
 
 
+# As analyse and repair record it.
+DAMAGE = json.dumps(
+    {
+        "damage": {
+            "line": {"fraction": 0.0625, "confidence": 0.9},
+            "stain": {"fraction": 0.02, "confidence": None},
+        },
+        "repaired": {"line": 0.0625},
+        "left": {"stain": {"areas": 1, "fraction": 0.02, "reason": "there is no method for stains"}},
+    }
+)
+
+
 def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -171,11 +186,15 @@ def _face(left: float) -> Face:
     return Face(box=box, landmarks=tuple(map(float, range(10))), score=0.75, strength=0.5, model_id="gfpgan-v1.4")
 
 
-def _restored(record: Record, run: str, store: Store, output: bytes, faces: int) -> Record:
+def _restored(record: Record, run: str, store: Store, output: bytes, faces: int, mask: bytes | None = None) -> Record:
     uri = image_uri(run, record.item_id, "png")
     store.put(uri, output)
     source = _sha(store.read(record.source_uri))
     first, second, last = (_sha(f"{step} {record.item_no}".encode()) for step in ("decoded", "repaired", "coloured"))
+    if mask is not None:
+        where = mask_uri(run, record.item_id)
+        store.put(where, mask)
+        record = replace(record, mask_uri=where, mask_sha256=_sha(mask))
     model = {"id": "gfpgan-v1.4", "sha256": "e" * 64, "licence": "Apache-2.0"}
     return replace(
         record,
@@ -186,7 +205,7 @@ def _restored(record: Record, run: str, store: Store, output: bytes, faces: int)
         faces=tuple(_face(float(number)) for number in range(faces)),
         events=(
             _event("ingest", source, first),
-            _event("repair", first, second, models=(model,)),
+            _event("repair", first, second, models=(model,), findings="{}" if mask is None else DAMAGE),
             _event("colour", second, last, outcome="skipped", reason="nothing to do"),
             _event("deliver", last, _sha(output)),
         ),
@@ -203,15 +222,24 @@ def _ended(record: Record, reason: str, status: Status, store: Store) -> Record:
     return replace(record, status=status, reason=reason, detail=text, source_sha256=source, events=(event,))
 
 
+def _mask() -> bytes:
+    codes = np.zeros((12, 16), np.uint8)
+    codes[3, 2:14], codes[8:10, 5:7] = Kind.LINE | REPAIRED, Kind.STAIN
+    data = mask_png(codes)
+    assert data is not None
+    return data
+
+
 @pytest.fixture
 def finished(scans: Path, scan: Callable[..., bytes], make_spec: Callable[..., JobSpec]) -> Plan:
-    """A run at its end, without Ray: a.png and b.png restored (1 and 2 faces), c.png refused, d.png failed. In term 2, since
+    """A run at its end, without Ray: a.png and b.png restored (1 and 2 faces; of a.png there is a mask), c.png refused, d.png
+    failed. In term 2, since
     the plan was made in term 1; in two loose commits."""
     plan = prepare(make_spec())
     store = Store()
     records = from_manifest(_pending(plan))
     done = [
-        _restored(records[0], plan.run, store, scan(10, size=(48, 32)), 1),
+        _restored(records[0], plan.run, store, scan(10, size=(48, 32)), 1, _mask()),
         _restored(records[1], plan.run, store, scan(11, size=(48, 32)), 2),
         _ended(records[2], "truncated", Status.REFUSED, store),
         _ended(records[3], "stage-failed", Status.FAILED, store),

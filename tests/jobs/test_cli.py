@@ -95,7 +95,7 @@ def test_wrong_usage_is_one_message_and_code_2(
         (("--help",), "Restores photograph collections at archive scale."),
         (("plan", "--help"), "Freeze the manifest"),
         (("run", "--help"), "Start a job, or go on with it"),
-        (("query", "--help"), "SQL over photographs, events, faces, manifest"),
+        (("query", "--help"), "SQL over photographs, events, faces, damage, manifest"),
         (("models", "--help"), "List, fetch and check models."),
     ],
 )
@@ -254,7 +254,7 @@ def test_query_with_wrong_sql_is_code_2(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("query", finished.run, "SELECT nothing")
     assert (code, out) == (2, "")
     assert err.startswith("albumen: query: Binder Error")
-    assert err.endswith("Views: photographs, events, faces, manifest.\n")
+    assert err.endswith("Views: photographs, events, faces, damage, manifest.\n")
 
 
 @pytest.mark.parametrize("name", ["Blatt [/b] 3.png", "Blatt [bold]3.png", "[red]"])
@@ -272,12 +272,12 @@ def test_query_prints_two_columns_of_one_name(albumen: Call, finished: Plan) -> 
 
 def test_verify_of_a_sound_run_is_code_0(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("verify", finished.run)
-    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed: no fault\n", "")
+    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed: no fault\n", "")
 
 
 def test_verify_of_the_sources_says_so(albumen: Call, finished: Plan) -> None:
     code, out, _ = albumen("verify", finished.run, "--sources")
-    assert (code, out) == (0, "4 photographs, 2 outputs hashed, 4 sources hashed: no fault\n")
+    assert (code, out) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed, 4 sources hashed: no fault\n")
 
 
 def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, finished: Plan) -> None:
@@ -288,7 +288,7 @@ def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, 
     assert (code, err) == (1, "")
     assert f"lost        {one}: " in out
     assert f"altered     {two}: " in out
-    assert out.endswith("4 photographs, 2 outputs hashed: 2 faults\n")
+    assert out.endswith("4 photographs, 2 outputs hashed, 1 masks hashed: 2 faults\n")
 
 
 def test_verify_in_json(albumen: Call, finished: Plan) -> None:

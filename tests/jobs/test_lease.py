@@ -147,24 +147,26 @@ def test_this_process_cannot_take_it_twice(tmp_path: Path, clock: Clock) -> None
 
 def test_of_many_threads_one_gets_it(tmp_path: Path) -> None:
     barrier, answers = threading.Barrier(8), []
-    done = threading.Event()
+    answered, done = threading.Semaphore(0), threading.Event()
+
+    def answer(term: int) -> None:
+        answers.append(term)
+        answered.release()
 
     def grab() -> None:
         barrier.wait()
         try:
             with hold(Store(), str(tmp_path), "run") as held:
-                answers.append(held.term)
+                answer(held.term)
                 done.wait(60)
         except LeaseHeldError:
-            answers.append(0)
-        if len(answers) == 8:
-            done.set()
+            answer(0)
 
     threads = [threading.Thread(target=grab) for _ in range(8)]
     for thread in threads:
         thread.start()
-    while len(answers) < 8:
-        assert any(thread.is_alive() for thread in threads)
+    for _ in threads:
+        assert answered.acquire(timeout=60)
     done.set()
     for thread in threads:
         thread.join()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,15 @@ Merge = Callable[..., JobSpec]
 Freeze = Callable[[JobSpec], Any]
 
 NOTHING = Index(-1)
+
+
+def freeze(
+    store: Store, run: str, before: Index, tables: Iterable[pa.Table], ignored: Counter[str], term: int
+) -> Index:
+    """The next version, of a run that began with version 0."""
+    index = manifest.write(store, run, before, before.version + 1, tables, ignored, term)
+    put(Path(run, "run.json"), b'{"manifest": 0}')
+    return index
 
 
 def put(path: Path, data: bytes = b"x") -> Path:
@@ -98,7 +107,7 @@ def five(make_spec: Merge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t
     spec = make_spec(collection={"source": "l.csv"})
     ignored: Counter[str] = Counter()
     tables = list(manifest.tables(spec, manifest.survey(spec), ignored))
-    manifest.write(Store(), str(tmp_path / "run"), NOTHING, tables, ignored, 1)
+    freeze(Store(), str(tmp_path / "run"), NOTHING, tables, ignored, 1)
     return str(tmp_path / "run"), pa.concat_tables(tables).to_pylist()
 
 
@@ -142,16 +151,41 @@ def test_other_files_beside_the_parts_are_passed_over(five: tuple[str, Any]) -> 
     assert [part.num_rows for part in manifest.parts(Store(), run)] == [2, 2, 1]
 
 
-def test_without_a_manifest_there_is_no_part(tmp_path: Path) -> None:
+def test_a_manifest_that_is_gone_is_named(tmp_path: Path) -> None:
     run = str(tmp_path / "none")
-    assert manifest.newest_index(Store(), run) == NOTHING
-    assert list(manifest.pending(Store(), run, np.zeros(0, np.bool_))) == []
+    assert manifest.next_version(Store(), run) == 0
+    put(Path(run, "run.json"), b'{"manifest": 0}')
+    with pytest.raises(StoreError, match=r"index-00000000\.json is not there, with which it began"):
+        list(manifest.pending(Store(), run, np.zeros(0, np.bool_)))
+
+
+def test_a_version_that_takes_parts_out_does_not_count(tmp_path: Path) -> None:
+    """Of a planner that was paused before it looked, and woke behind another's plan."""
+    run, store = str(tmp_path), Store()
+    first = freeze(store, run, NOTHING, [table(0, 3)], Counter(), 2)
+    manifest.write(store, run, NOTHING, 1, [table(0, 2)], Counter(), 1)
+    found = manifest.versions(store, run)
+    assert (found.counting, found.free) == ((first,), 2)
+    later = manifest.write(store, run, found.newest, found.free, [table(3, 1)], Counter(), 3)
+    assert manifest.versions(store, run).counting == (first, later)
+    left = sorted(entry.key for entry in manifest.left_over(store, run))
+    assert [name[:14] for name in left] == ["index-00000001", "part-00000000-"]
+
+
+def test_the_manifest_begins_with_the_version_that_the_run_names(tmp_path: Path) -> None:
+    """A plan that was killed before its run.json leaves a version that counts for nothing."""
+    run, store = str(tmp_path), Store()
+    manifest.write(store, run, NOTHING, 0, [table(0, 3)], Counter(), 1)
+    index = manifest.write(store, run, NOTHING, manifest.next_version(store, run), [table(0, 2)], Counter(), 2)
+    put(Path(run, "run.json"), b'{"manifest": 1}')
+    assert manifest.versions(store, run).counting == (index,)
+    assert len(list(manifest.left_over(store, run))) == 2
 
 
 def test_a_later_version_goes_on_behind_the_one_before(tmp_path: Path) -> None:
     run, store = str(tmp_path), Store()
-    first = manifest.write(store, run, NOTHING, [table(0, 5)], Counter(x=1), 1)
-    second = manifest.write(store, run, first, [table(5, 2, None)], Counter(), 1)
+    first = freeze(store, run, NOTHING, [table(0, 5)], Counter(x=1), 1)
+    second = freeze(store, run, first, [table(5, 2, None)], Counter(), 1)
     assert (first.version, first.photographs, first.known_bytes, first.refused, first.ignored) == (
         0,
         5,
@@ -161,14 +195,14 @@ def test_a_later_version_goes_on_behind_the_one_before(tmp_path: Path) -> None:
     )
     assert (second.version, second.photographs, second.known_bytes, second.refused) == (1, 7, 35, 1)
     assert second.parts[:1] == first.parts
-    assert manifest.newest_index(store, run) == second
+    assert manifest.sound_index(store, run) == second
     assert [n for part in manifest.parts(store, run) for n in part["item_no"].to_pylist()] == list(range(7))
     assert [part.num_rows for part in manifest.parts(store, run, first)] == [5]
     assert json.loads((tmp_path / "manifest/index-00000000.json").read_text())["photographs"] == 5
 
 
 def test_a_table_without_rows_makes_no_part(tmp_path: Path) -> None:
-    index = manifest.write(Store(), str(tmp_path), NOTHING, [MANIFEST.empty_table(), table(0, 1)], Counter(), 1)
+    index = freeze(Store(), str(tmp_path), NOTHING, [MANIFEST.empty_table(), table(0, 1)], Counter(), 1)
     assert [part["rows"] for part in index.parts] == [1]
 
 
@@ -176,37 +210,37 @@ def test_versions_sort_as_numbers(tmp_path: Path) -> None:
     run, store = str(tmp_path), Store()
     index = NOTHING
     for number in range(12):
-        index = manifest.write(store, run, index, [table(number, 1)], Counter(), 1)
-    assert manifest.newest_index(store, run).version == 11
+        index = freeze(store, run, index, [table(number, 1)], Counter(), 1)
+    assert manifest.sound_index(store, run).version == 11
     assert [n for part in manifest.parts(store, run) for n in part["item_no"].to_pylist()] == list(range(12))
 
 
 def test_two_who_write_one_version_are_told_apart(tmp_path: Path) -> None:
     run, store = str(tmp_path), Store()
-    first = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1)
-    manifest.write(store, run, first, [table(3, 1)], Counter(), 1)
+    first = freeze(store, run, NOTHING, [table(0, 3)], Counter(), 1)
+    freeze(store, run, first, [table(3, 1)], Counter(), 1)
     with pytest.raises(StoreError, match="somebody else wrote version 1"):
-        manifest.write(store, run, first, [table(3, 2)], Counter(), 1)
-    assert manifest.newest_index(store, run).photographs == 4
+        freeze(store, run, first, [table(3, 2)], Counter(), 1)
+    assert manifest.sound_index(store, run).photographs == 4
 
 
 def test_a_part_that_was_left_over_is_used_again(tmp_path: Path) -> None:
     """Killed between its parts and its index, a plan writes the same names again; nothing is overwritten."""
     run, store = str(tmp_path), Store()
-    index = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1)
+    index = freeze(store, run, NOTHING, [table(0, 3)], Counter(), 1)
     (tmp_path / "manifest/index-00000000.json").unlink()
     [part] = (tmp_path / "manifest").glob("*.parquet")
     before = part.stat().st_mtime_ns
-    assert manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1) == index
+    assert freeze(store, run, NOTHING, [table(0, 3)], Counter(), 1) == index
     assert part.stat().st_mtime_ns == before
 
 
 def test_no_later_term_names_a_part_that_was_left_over(tmp_path: Path) -> None:
     """Whoever was paused before taking a leftover away takes nothing else away."""
     run, store = str(tmp_path), Store()
-    left = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 1)
+    left = freeze(store, run, NOTHING, [table(0, 3)], Counter(), 1)
     (tmp_path / "manifest/index-00000000.json").unlink()
-    index = manifest.write(store, run, NOTHING, [table(0, 3)], Counter(), 2)
+    index = freeze(store, run, NOTHING, [table(0, 3)], Counter(), 2)
     assert [part["sha256"] for part in index.parts] == [part["sha256"] for part in left.parts]
     (tmp_path / "manifest" / left.parts[0]["name"]).unlink()
     assert [part.num_rows for part in manifest.parts(store, run)] == [3]
@@ -238,7 +272,7 @@ def test_a_damaged_index_is_named(five: tuple[str, Any], text: str) -> None:
     run, _ = five
     Path(run, "manifest", "index-00000000.json").write_text(text)
     with pytest.raises(StoreError, match=r"index-00000000\.json is damaged"):
-        manifest.newest_index(Store(), run)
+        manifest.sound_index(Store(), run)
 
 
 @settings(max_examples=30, deadline=None, database=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,20 @@ def test_faces_has_a_row_for_each_face(sql: Sql) -> None:
     assert (found[2]["score"], found[2]["strength"], found[2]["model_id"]) == (0.75, 0.5, "gfpgan-v1.4")
 
 
+def test_damage_has_a_row_for_each_kind_on_each_photograph(sql: Sql) -> None:
+    assert sql("SELECT * EXCLUDE item_id FROM damage ORDER BY item_no, kind") == [
+        {"item_no": 0, "kind": "line", "fraction": 0.0625, "confidence": 0.9, "repaired": 0.0625, "left_because": None},
+        {
+            "item_no": 0,
+            "kind": "stain",
+            "fraction": 0.02,
+            "confidence": None,
+            "repaired": 0.0,
+            "left_because": "there is no method for stains",
+        },
+    ]
+
+
 def test_manifest_is_what_was_planned(sql: Sql) -> None:
     assert sql("SELECT count(*) AS n, max(item_no) AS last FROM manifest") == [{"n": 4, "last": 3}]
 
@@ -72,6 +87,12 @@ def test_views_can_be_joined(sql: Sql) -> None:
         SELECT m.item_no, count(*) AS n FROM manifest m JOIN photographs p USING (item_id) JOIN events e USING (item_id)
         GROUP BY ALL ORDER BY 1"""
     assert [row["n"] for row in sql(text)] == [4, 4, 1, 1]
+
+
+def test_masks_can_be_asked_for(sql: Sql, finished: Plan) -> None:
+    (found,) = sql("SELECT item_no, mask_uri, mask_sha256 FROM photographs WHERE mask_uri IS NOT NULL")
+    assert found["item_no"] == 0
+    assert hashlib.sha256(Path(found["mask_uri"]).read_bytes()).hexdigest() == found["mask_sha256"]
 
 
 def test_measurements_can_be_asked_for(sql: Sql) -> None:
@@ -131,7 +152,7 @@ def test_a_run_that_only_was_planned_answers_with_nothing(make_spec: Callable[..
 def test_a_question_that_cannot_be_answered(sql: Sql, text: str, said: str) -> None:
     with pytest.raises(SpecError, match=f"^query: (.|\n)*{said}") as caught:
         sql(text)
-    assert caught.value.hint == "Views: photographs, events, faces, manifest."
+    assert caught.value.hint == "Views: photographs, events, faces, damage, manifest."
 
 
 def test_no_question_is_no_answer(sql: Sql) -> None:

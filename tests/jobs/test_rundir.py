@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from jobs import lease, manifest, rundir
+from jobs.gc import collect
 from jobs.rundir import ModelUse, Plan, load, prepare
 from jobs.spec import JobSpec
 from pipeline import provenance
@@ -240,7 +241,7 @@ def test_a_refused_plan_leaves_the_run_as_it_was(make_spec: Merge, scans: Path, 
     assert (tmp_path / "run/run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["images/ab/holiday.png", "provenance/other.parquet"])
+@pytest.mark.parametrize("name", ["images/ab/holiday.png", "masks/ab/holiday.png", "provenance/other.parquet"])
 def test_a_folder_that_belongs_to_something_else_is_left_alone(
     make_spec: Merge, scans: Path, tmp_path: Path, name: str
 ) -> None:
@@ -396,6 +397,35 @@ def test_a_plan_that_was_killed_leaves_no_rows_behind(
     plan = prepare(make_spec())
     assert plan.photographs == 2
     assert pending(plan)["item_no"].to_pylist() == [0, 1]
+    assert load(plan.run)["manifest"] == plan.index.version == 1
+    # And gc takes the version and its parts away; the leases stay.
+    collect(plan.run)
+    assert sorted(path.name for path in Path(plan.run, "manifest").glob("index-*")) == ["index-00000001.json"]
+    assert len(list(Path(plan.run, "manifest").glob("part-*"))) == 1
+    assert pending(plan)["item_no"].to_pylist() == [0, 1]
+
+
+def test_a_plan_that_another_overtook_puts_no_run_json(
+    make_spec: Merge, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paused between its manifest and run.json, it wakes behind a plan that has one."""
+    others: list[Plan] = []
+    freeze = rundir._freeze
+
+    def overtaken(*given: Any) -> Any:
+        index = freeze(*given)
+        if not others:
+            monkeypatch.setattr(rundir, "_freeze", freeze)
+            Path(make_spec().output.uri, "lease").rename(scans.parent / "lease")
+            others.append(prepare(make_spec()))
+            shutil.rmtree(Path(make_spec().output.uri, "lease"))
+            (scans.parent / "lease").rename(Path(make_spec().output.uri, "lease"))
+        return index
+
+    monkeypatch.setattr(rundir, "_freeze", overtaken)
+    with pytest.raises(JobError, match="somebody else has planned a run there meanwhile"):
+        prepare(make_spec())
+    assert load(others[0].run)["manifest"] == others[0].index.version == 1
 
 
 def test_pending_is_what_is_not_committed(make_spec: Merge, scans: Path, pending: Pending) -> None:
@@ -463,20 +493,20 @@ def test_a_run_that_somebody_plans_is_not_planned(make_spec: Merge, scans: Path)
 def test_a_later_index_is_what_a_plan_goes_on_with(make_spec: Merge, scans: Path) -> None:
     plan = prepare(make_spec())
     store = Store()
-    index = manifest.newest_index(store, plan.run)
+    index = manifest.sound_index(store, plan.run)
     builder = manifest.Builder(plan.spec.collection, index.photographs)
     builder.add((Entry("late.png", str(scans / "late.png"), 5, None), None))
-    manifest.write(store, plan.run, index, [builder.rest()], Counter(), 2)
+    manifest.write(store, plan.run, index, 1, [builder.rest()], Counter(), 2)
     again = prepare(make_spec())
     assert (again.new, again.photographs, again.index.known_bytes) == (False, 5, plan.index.known_bytes + 5)
 
 
-@pytest.mark.parametrize("layout", [1, 3, None])
+@pytest.mark.parametrize("layout", [2, 4, None])
 def test_another_layout_is_refused(make_spec: Merge, scans: Path, layout: int | None) -> None:
     plan = prepare(make_spec())
     path = Path(plan.run, "run.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"layout": layout}))
-    with pytest.raises(JobError, match=r"was written by another version of Albumen .* this one knows layout 2"):
+    with pytest.raises(JobError, match=r"was written by another version of Albumen .* this one knows layout 3"):
         prepare(make_spec())
 
 

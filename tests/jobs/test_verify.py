@@ -77,11 +77,11 @@ def change(finished: Plan) -> Change:
 
 
 def test_a_sound_run_has_no_fault(finished: Plan) -> None:
-    assert verify(finished.run) == Report(photographs=4, outputs=2, sources=0, faults=())
+    assert verify(finished.run) == Report(photographs=4, outputs=2, masks=1, sources=0, faults=())
 
 
 def test_a_sound_run_has_no_fault_in_its_sources(finished: Plan) -> None:
-    assert verify(finished.run, sources=True) == Report(photographs=4, outputs=2, sources=4, faults=())
+    assert verify(finished.run, sources=True) == Report(photographs=4, outputs=2, masks=1, sources=4, faults=())
 
 
 def test_a_run_that_was_moved_still_verifies(finished: Plan, tmp_path: Path) -> None:
@@ -161,9 +161,51 @@ def test_a_file_that_nothing_explains(finished: Plan, name: str) -> None:
 
 
 def test_an_output_of_a_refused_photograph_is_unexplained(finished: Plan, change: Change) -> None:
-    change(0, lambda row: row.update(status="refused", reason="truncated"))
+    change(1, lambda row: row.update(status="refused", reason="truncated"))
     (fault,) = verify(finished.run).faults
     assert fault.kind == "unexplained"
+
+
+def mask_of(plan: Plan) -> Path:
+    (path,) = Path(plan.run, "masks").rglob("*.png")
+    return path
+
+
+@pytest.mark.parametrize("position", [0, 20, 60, -1])
+def test_one_flipped_bit_in_a_mask_is_found(finished: Plan, position: int) -> None:
+    flip(mask_of(finished), position)
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("altered", str(mask_of(finished)))
+
+
+def test_a_mask_that_is_gone_is_lost(finished: Plan) -> None:
+    gone = mask_of(finished)
+    gone.unlink()
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("lost", str(gone))
+    assert fault.message.startswith("the mask of ")
+
+
+@pytest.mark.parametrize("name", ["zz/stranger.png", "notes.txt"])
+def test_a_mask_that_nothing_explains(finished: Plan, name: str) -> None:
+    stranger = Path(finished.run, "masks", name)
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_bytes(b"x")
+    (fault,) = verify(finished.run).faults
+    assert (fault.kind, fault.place) == ("unexplained", str(stranger))
+
+
+def test_a_mask_that_its_row_does_not_name_is_unexplained(finished: Plan, change: Change) -> None:
+    change(0, lambda row: row.update(mask_uri=None, mask_sha256=None))
+    report = verify(finished.run)
+    assert (kinds(report), report.masks) == (["unexplained"], 0)
+
+
+def test_rows_of_before_there_were_masks_are_read(finished: Plan) -> None:
+    for path in commits(finished):
+        pq.write_table(pq.read_table(path).drop_columns(["mask_uri", "mask_sha256"]), path)
+    mask_of(finished).unlink()
+    assert verify(finished.run) == Report(photographs=4, outputs=2, masks=0, sources=0, faults=())
 
 
 def test_a_manifest_that_lost_a_row(finished: Plan) -> None:
@@ -287,6 +329,7 @@ def test_the_report_as_json(finished: Plan) -> None:
     assert json.loads(as_json(report)) == {
         "photographs": 4,
         "outputs": 2,
+        "masks": 1,
         "sources": 0,
         "faults": [{"kind": "altered", "place": fault.place, "message": fault.message}],
     }
@@ -302,7 +345,7 @@ def sealed(finished: Plan) -> Plan:
 
 def test_a_sealed_run_has_no_fault(sealed: Plan) -> None:
     assert commits(sealed) == []
-    assert verify(sealed.run, sources=True) == Report(photographs=4, outputs=2, sources=4, faults=())
+    assert verify(sealed.run, sources=True) == Report(photographs=4, outputs=2, masks=1, sources=4, faults=())
 
 
 def test_a_part_that_is_gone_is_damage(sealed: Plan) -> None:

@@ -16,7 +16,8 @@ from skimage.color import deltaE_ciede2000
 
 import pipeline.stages.upscale as upscaling
 from pipeline.colour_space import open_profile
-from pipeline.measures import lab_of_srgb
+from pipeline.damage import Kind
+from pipeline.measures import lab_of_srgb, luma_of, noise_sigma
 from pipeline.models.catalogue import ModelCard
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.photograph import LUMA, Container, Photograph, as_unit, is_neutral, widened
@@ -24,6 +25,7 @@ from pipeline.policy import POLICIES
 from pipeline.stage import Device, Stage, Step
 from pipeline.stages import STAGES
 from pipeline.stages.colour import adjusted
+from pipeline.stages.repair import denoise
 from pipeline.stages.upscale import Upscale
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -95,7 +97,7 @@ def away(restore: Recipe, path: Path, crop: Sequence[slice] = ()) -> tuple[float
     difference = deltaE_ciede2000(lab_of_srgb(as_unit(pixels)), lab_of_srgb(smaller(after.pixels)))
     assert repaired.damage is not None
     # The kernel that carries differences back reaches three pixels over the edge of what was repaired.
-    near = cv2.dilate(repaired.damage.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    near = cv2.dilate((repaired.damage > 0).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     return float(difference[~near].mean()), float(difference[~near].max())
 
 
@@ -258,10 +260,16 @@ def test_repair_converts_nothing_outside_its_mask(
     pixels = vivid if dtype == "uint16" else (vivid // 257).astype(np.uint8)
     mask = np.zeros(pixels.shape[:2], bool)
     mask[30:33, 10:90] = True
-    after = restore(replace(of(pixels, profiles[name]), damage=mask), "repair", policy="presentation")
+    marked = replace(of(pixels, profiles[name]), damage=mask * np.uint8(Kind.LINE))
+    after = restore(marked, "repair")
     assert after.damage is not None
-    assert not after.damage.all()
-    assert np.array_equal(after.pixels[~after.damage], widened(pixels)[~after.damage])
+    assert np.array_equal(after.damage > 0, mask)
+    assert np.array_equal(after.pixels[~mask], widened(pixels)[~mask])
+    # Noise is calmed where there is no structure, and nowhere else.
+    _, calm = denoise(after, noise_sigma(luma_of(after)) * 255, 1.0)
+    assert not (calm | mask).all()
+    calmed = restore(marked, "repair", policy="presentation").pixels
+    assert np.array_equal(calmed[~(calm | mask)], widened(pixels)[~(calm | mask)])
 
 
 def test_a_stage_that_changes_nothing_converts_nothing(

@@ -44,8 +44,8 @@ def test_tones_are_told_apart(real_photo: NDArray[np.uint8]) -> None:
 
 def test_depth_does_not_change_the_measures(real_photo: NDArray[np.uint8]) -> None:
     pixels = real_photo[:120, :120].copy()
-    mask = np.zeros((120, 120), bool)
-    mask[:12] = True
+    mask = np.zeros((120, 120), np.uint8)
+    mask[:6], mask[6:12] = 1, 4
     shallow = analyse(Photograph("i", pixels, Container("PNG"), damage=mask), 2)
     deep = analyse(Photograph("i", pixels.astype(np.uint16) * 257, Container("PNG"), damage=mask), 2)
     assert (shallow.damage_fraction, shallow.face_count, shallow.megapixels) == (pytest.approx(0.1), 2, 0.0144)

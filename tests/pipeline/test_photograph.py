@@ -48,7 +48,9 @@ def test_alpha_and_damage_have_to_fit() -> None:
     with pytest.raises(ValueError, match="alpha"):
         of(pixels, alpha=np.zeros((4, 5), np.uint16))
     with pytest.raises(ValueError, match="damage"):
-        of(pixels, damage=np.zeros((5, 4), bool))
+        of(pixels, damage=np.zeros((5, 4), np.uint8))
+    with pytest.raises(ValueError, match="damage"):
+        of(pixels, damage=np.zeros((4, 5), bool))
 
 
 def test_a_photograph_is_frozen() -> None:

@@ -10,6 +10,7 @@ import pytest
 import skimage.data
 from numpy.typing import NDArray
 
+from pipeline.damage import Found, Kind
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.photograph import Container, Photograph
 from pipeline.policy import POLICIES
@@ -41,8 +42,33 @@ def test_nothing_is_changed_and_everything_is_measured(real_photo: NDArray[np.ui
     assert np.array_equal(pixels, copy)
     assert step.photograph.analysis is not None
     assert step.photograph.damage is not None
-    assert step.photograph.analysis.damage_fraction == step.photograph.damage.mean() > 0
-    assert json.loads(json.dumps(dict(step.findings), allow_nan=False))["damage_fraction"] > 0
+    assert step.photograph.analysis.damage_fraction == (step.photograph.damage > 0).mean() > 0
+    findings = json.loads(json.dumps(dict(step.findings), allow_nan=False))
+    assert findings["damage_fraction"] > 0
+    assert findings["damage"]["line"] == {"fraction": (step.photograph.damage == Kind.LINE).mean(), "confidence": None}
+    assert sum(kind["fraction"] for kind in findings["damage"].values()) == pytest.approx(findings["damage_fraction"])
+
+
+def test_another_detector_answers_by_the_same_protocol(real_photo: NDArray[np.uint8]) -> None:
+    class Certain:
+        model_id = "certain"
+
+        def find(self, photograph: Photograph) -> Found:
+            kinds = np.zeros(photograph.pixels.shape[:2], np.uint8)
+            kinds[:8], kinds[8:24] = Kind.MISSING, Kind.STAIN
+            return Found(kinds, {Kind.MISSING: 0.75, Kind.STAIN: 0.5}, "half of it is in the shade")
+
+    stage = Analyse(AnalyseParameters(detector="none"), POLICIES["conservation"])
+    stage.damage = Certain()
+    [step] = stage.restore([Photograph("item", np.ascontiguousarray(real_photo[:64, :64]), Container("PNG"))])
+    assert isinstance(step, Step)
+    assert step.findings["damage"] == {
+        "stain": {"fraction": 0.25, "confidence": 0.5},
+        "missing": {"fraction": 0.125, "confidence": 0.75},
+    }
+    assert step.findings["damage_note"] == "half of it is in the shade"
+    assert step.findings["damage_fraction"] == 0.375
+    assert step.models == ("certain",)
 
 
 def test_without_a_detector_the_record_says_so(real_photo: NDArray[np.uint8], tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from pipeline.codecs import decode
+from pipeline.damage import REPAIRED, Kind, mask_png
 from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.photograph import Container, Photograph, deepened
 from pipeline.record import Event, Record
-from pipeline.stages.deliver import Deliver, DeliverParameters, image_uri
+from pipeline.stages.deliver import Deliver, DeliverParameters, image_uri, mask_uri
 from pipeline.storage import Store
 
 ITEM = "abcdef"
@@ -285,3 +286,66 @@ def test_where_both_names_hold_other_bytes_nothing_is_delivered(tmp_path: Path) 
         deliver(tmp_path).write(record())
     assert caught.value.reason is Reason.DELIVERY_FAILED
     assert sorted(path.read_bytes() for path in folder.iterdir()) == [b"one", b"two"]
+
+
+def codes() -> np.ndarray:
+    drawn = np.zeros((20, 30), np.uint8)
+    drawn[4, 3:28], drawn[10:13, 5:8], drawn[15:, 20:] = Kind.LINE | REPAIRED, Kind.SPOT, Kind.MISSING
+    return drawn
+
+
+def damaged(drawn: np.ndarray | None = None) -> Record:
+    given = record()
+    assert given.photograph is not None
+    return replace(given, photograph=replace(given.photograph, damage=codes() if drawn is None else drawn))
+
+
+def files(run: Path) -> list[str]:
+    return sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file())
+
+
+def test_the_mask_lies_beside_the_images_under_its_digest(tmp_path: Path) -> None:
+    after = deliver(tmp_path).write(damaged())
+    assert files(tmp_path) == [f"images/ab/{ITEM}.tif", f"masks/ab/{ITEM}.png"]
+    assert after.mask_uri == str(tmp_path / f"masks/ab/{ITEM}.png") == mask_uri(str(tmp_path), ITEM)
+    data = Path(after.mask_uri).read_bytes()
+    assert after.mask_sha256 == hashlib.sha256(data).hexdigest()
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), codes())
+    assert deliver(tmp_path).write(damaged()) == after
+
+
+@pytest.mark.parametrize("drawn", [None, np.zeros((20, 30), np.uint8)], ids=["not looked for", "none found"])
+def test_without_damage_there_is_no_mask(tmp_path: Path, drawn: np.ndarray | None) -> None:
+    after = deliver(tmp_path).write(record() if drawn is None else damaged(drawn))
+    assert (after.mask_uri, after.mask_sha256) == (None, None)
+    assert files(tmp_path) == [f"images/ab/{ITEM}.tif"]
+
+
+def test_the_mask_has_the_size_of_the_scan_also_where_the_photograph_grew(tmp_path: Path) -> None:
+    given = record(scale=2)
+    assert given.photograph is not None
+    small = codes()[::2, ::2]
+    after = deliver(tmp_path).write(replace(given, photograph=replace(given.photograph, mask=mask_png(small))))
+    assert after.mask_uri is not None
+    assert np.array_equal(np.asarray(Image.open(after.mask_uri)), small)
+
+
+def test_another_mask_under_its_name_is_not_touched(tmp_path: Path) -> None:
+    old = Path(mask_uri(str(tmp_path), ITEM))
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"of another attempt")
+    after = deliver(tmp_path).write(damaged())
+    assert old.read_bytes() == b"of another attempt"
+    assert after.mask_sha256 is not None
+    assert after.mask_uri == str(old.with_name(f"{ITEM}-{after.mask_sha256[:12]}.png"))
+
+
+def test_a_mask_that_comes_back_altered_is_not_delivered(tmp_path: Path) -> None:
+    class ForgetsMasks(Store):
+        def read(self, uri: str) -> bytes:
+            data = super().read(uri)
+            return data[:-1] + b"?" if "/masks/" in uri else data
+
+    with pytest.raises(ItemError, match=r"masks/ab/abcdef\.png") as caught:
+        deliver(tmp_path, store=ForgetsMasks()).write(damaged())
+    assert caught.value.reason is Reason.DELIVERY_FAILED

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.errors import ItemError, ModelError, Reason
 from pipeline.models import compat
@@ -160,18 +162,21 @@ def test_the_batch_does_not_change_a_byte(compact: Stages, real_photo: NDArray[n
 
 def test_what_goes_along_is_scaled_or_dropped(compact: Stages, rng: np.random.Generator) -> None:
     face = Face((0, 0, 1, 1), (0.0,) * 10, 0.9)
+    damage = rng.integers(0, 5, (9, 12), dtype=np.uint8)
     alpha = np.full((9, 12), 40000, np.uint16)
     alpha[:, 6:] = 0
     found = upscaled(
         compact(),
         rng.integers(0, 65536, (9, 12, 3), dtype=np.uint16),
         alpha=alpha,
-        damage=np.ones((9, 12), bool),
+        damage=damage,
         faces=(face,),
         scale=2,
     )
     assert found.scale == 8
     assert found.damage is None
+    assert found.mask is not None
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(found.mask))), damage)
     assert found.faces == (face,)
     assert found.alpha is not None
     assert (found.alpha.shape, found.alpha.dtype) == ((36, 48), np.uint16)
