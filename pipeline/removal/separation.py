@@ -42,6 +42,8 @@ _FEWEST = 200
 _LOCAL, _EDGE, _DEEP = 0.5, 0.15, 0.012
 _TINY = 1e-8
 _SECTORS = 8
+# v + 0.055, averaged over this many pixels, below which a stain changes too little to be seen.
+_DARK, _EVEN = 0.2, 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +75,8 @@ class _Law:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
     """A stain's surroundings. right, down, across: H x W x C gradients, the last along the outline's normal. depth: pixels
-    from the outline, positive inside. sound: H x W, 0 where the scan is clipped. bins: the pixels at each depth."""
+    from the outline, positive inside. sound: H x W, 0 where the scan is clipped. telling: the same, and 0 also where the picture
+    is so dark that an outline may be no more than where the stain stops to be seen. bins: the pixels at each depth."""
 
     right: Plane
     down: Plane
@@ -81,6 +84,7 @@ class _Ground:
     normal: tuple[Plane, Plane]
     depth: Plane
     sound: Plane
+    telling: Plane
     bins: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]
 
 
@@ -120,7 +124,11 @@ def separate(density: Plane, mask: Mask, free: Mask, beside: Mask, sound: Mask) 
     dye = _lightened(ground, law, dye, local)
     amount = field_of(right * free, down * free, free)
     agreement = _agreement(ground, law, dye.astype(np.float32), matched, means)
-    return Separation(amount[..., None] * dye.astype(np.float32), agreement, float(standing[0] ** 2 / len(means)))
+    return Separation(
+        amount[..., None] * dye.astype(np.float32),
+        agreement,
+        float(standing[0] ** 2 / len(means)) / _repetition(ground, beside & sound),
+    )
 
 
 def _ground(density: Plane, mask: Mask, free: Mask, sound: Mask) -> _Ground:
@@ -132,7 +140,11 @@ def _ground(density: Plane, mask: Mask, free: Mask, sound: Mask) -> _Ground:
     rounded = np.rint(depth).astype(np.int32)
     bins = tuple(np.nonzero((rounded == level) & free) for level in range(-REACH, REACH + 1))
     across = right * x[..., None] + down * y[..., None]
-    return _Ground(right, down, across, (x, y), depth, sound.astype(np.float32), bins)  # type: ignore[arg-type]
+    light = cv2.GaussianBlur(np.exp(density.mean(axis=2)), (0, 0), _EVEN)
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * REACH + 1, 2 * REACH + 1))
+    telling = sound & (cv2.erode(light, around) > _DARK)
+    whole, seen = sound.astype(np.float32), telling.astype(np.float32)
+    return _Ground(right, down, across, (x, y), depth, whole, seen, bins)  # type: ignore[arg-type]
 
 
 def _law(ground: _Ground, beside: Mask) -> _Law:
@@ -150,12 +162,27 @@ def _law(ground: _Ground, beside: Mask) -> _Law:
     return _Law(inverse, np.linalg.cholesky(inverse).astype(np.float32))
 
 
+def _repetition(ground: _Ground, beside: Mask) -> float:
+    """Pixels along an outline that say the same: 1 for white noise, more for blurred scans and long edges."""
+    total = 1.0
+    for gradient, there in ((ground.right, beside), (ground.down.swapaxes(0, 1), beside.T)):
+        grey = np.where(there, gradient.sum(axis=2), 0)
+        # Strong edges count as their sign: the mean is robust as well.
+        most = max(2 * float(np.abs(grey).sum() / max(1, there.sum())), _TINY)
+        grey = np.clip(grey, -most, most)
+        power = float(np.square(grey).sum() / max(1, there.sum()))
+        for lag in range(1, min(REACH, len(grey) - 1) + 1):
+            both = max(1, int((there[lag:] & there[:-lag]).sum()))
+            total += max(0.0, float((grey[lag:] * grey[:-lag]).sum() / both / max(power, _TINY)))
+    return total
+
+
 def _profile(ground: _Ground, law: _Law) -> tuple[Doubles, Doubles]:
     """Mean gradient across the outline at each depth, robustly, and what the pixels at that depth count together."""
     profile = np.zeros((len(ground.bins), ground.right.shape[2]))
     count = np.zeros(len(ground.bins))
     for level, place in enumerate(ground.bins):
-        here = ground.across[place][ground.sound[place] > 0]
+        here = ground.across[place][ground.telling[place] > 0]
         if len(here) < REACH:
             continue
         mean = np.median(here, axis=0)
@@ -174,7 +201,7 @@ def _along(ground: _Ground, law: _Law, dye: Plane, matched: Plane, means: Plane,
     for mean, place in zip(means, ground.bins, strict=True):
         if not len(place[0]):
             continue
-        vectors, sound = ground.across[place], ground.sound[place]
+        vectors, sound = ground.across[place], ground.telling[place]
         scalars = vectors @ matched - mean
         found = np.full(len(scalars), mean, np.float32)
         for _ in range(2):
@@ -226,7 +253,7 @@ def _lightened(ground: _Ground, law: _Law, dye: Doubles, local: Plane) -> Double
     rows, columns = (np.concatenate(axis) for axis in zip(*ground.bins, strict=True))
     stain = local[rows, columns].astype(np.float64)
     picture = (ground.across[rows, columns] @ main).astype(np.float64)
-    sound = ground.sound[rows, columns]
+    sound = ground.telling[rows, columns]
     share = float(main @ dye)
     for _ in range(2 * _ROUNDS):
         weight = (_FREEDOM + 1) / (_FREEDOM + np.square(picture - share * stain) / noise) * sound
@@ -247,7 +274,7 @@ def _agreement(ground: _Ground, law: _Law, dye: Plane, matched: Plane, means: Pl
         if not len(place[0]):
             continue
         vectors = ground.across[place]
-        weight = law.weights(vectors - mean * dye) * ground.sound[place]
+        weight = law.weights(vectors - mean * dye) * ground.telling[place]
         turn = np.arctan2(place[0] - middle[0], place[1] - middle[1]) / (2 * np.pi) + 0.5
         sector = np.minimum((turn * _SECTORS).astype(np.int64), _SECTORS - 1)
         says += np.bincount(sector, weight * (vectors @ matched) * mean, _SECTORS)

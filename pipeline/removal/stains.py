@@ -24,7 +24,9 @@ _CLIPPED = (0.008, 0.996)
 # Densities below this change no 16-bit sample by two steps.
 _NOTHING = 2e-5
 # Up to the first agreement or evidence a stain is left as it is; from the second on it is taken away whole.
-_AGREEMENT, _EVIDENCE = (0.3, 0.7), (8.0, 30.0)
+_AGREEMENT, _EVIDENCE = (0.6, 0.85), (5.0, 12.0)
+# The same for how much is not believed of a stain: density that it adds at most, and that it bleaches.
+_THICK, _PALE = (1.5, 1.1), (0.6, 0.4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,11 +144,16 @@ def _separated(source: Pixels, space: ColourSpace, stain: _Stain, lost: Mask | N
 
 
 def _strength(separation: Separation) -> float:
-    shares = [
-        min(max((value - least) / (whole - least), 0.0), 1.0)
-        for value, (least, whole) in ((separation.agreement, _AGREEMENT), (separation.evidence, _EVIDENCE))
-    ]
-    return shares[0] * shares[1]
+    """How much of a stain's density is taken away, 0..1."""
+    grey = separation.density.mean(axis=2)
+    judged = (
+        (separation.agreement, _AGREEMENT),
+        (separation.evidence, _EVIDENCE),
+        (-float(np.percentile(grey, 0.1)), _THICK),
+        (float(np.percentile(grey, 99.9)), _PALE),
+    )
+    shares = [min(max((value - nothing) / (whole - nothing), 0.0), 1.0) for value, (nothing, whole) in judged]
+    return float(np.prod(shares))
 
 
 def _apply(pixels: Pixels, space: ColourSpace, stain: _Stain, density: Floats, *, neutral: bool) -> Mask:
