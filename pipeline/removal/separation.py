@@ -75,8 +75,8 @@ class _Law:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
     """A stain's surroundings. right, down, across: H x W x C gradients, the last along the outline's normal. depth: pixels
-    from the outline, positive inside. sound: H x W, 0 where the scan is clipped. telling: the same, and 0 also where the picture
-    is so dark that an outline may be no more than where the stain stops to be seen. bins: the pixels at each depth."""
+    from the outline, positive inside. sound: H x W, 0 where the scan is clipped. telling: the same, and 0 also where the
+    picture is so dark that an outline may be no more than where the stain stops to be seen. bins: the pixels at each depth."""
 
     right: Plane
     down: Plane
