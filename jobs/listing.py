@@ -115,7 +115,7 @@ def _read_parquet(file: BinaryIO, source: str) -> Iterator[Mapping[str, Any]]:
     try:
         table = pq.ParquetFile(file)
         _check_column(table.schema_arrow.names, source)
-        for batch in table.iter_batches(_BATCH):
+        for batch in table.iter_batches(_BATCH, use_threads=False):
             yield from batch.to_pylist()
     except pa.ArrowInvalid as error:
         raise SpecError(f"{source}: {error}") from error

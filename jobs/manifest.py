@@ -22,6 +22,7 @@ from jobs.listing import Named, described, entries
 from jobs.spec import SCHEMES, Collection, JobSpec
 from pipeline.confinement import refusal
 from pipeline.errors import Reason, SpecError, StoreError
+from pipeline.parquet import read_parquet
 from pipeline.provenance.schema import numbered
 from pipeline.record import MANIFEST
 from pipeline.storage import Entry, Store, is_local, join
@@ -293,7 +294,7 @@ def parts(store: Store, run: str, index: Index | None = None) -> Iterator[pa.Tab
             raise StoreError(f"{uri} is gone") from error
         if (found := hashlib.sha256(data).hexdigest()) != part["sha256"]:
             raise StoreError(f"{uri} is damaged: its sha256 is {found}; the index says {part['sha256']}")
-        yield pq.read_table(pa.BufferReader(data), schema=MANIFEST)
+        yield read_parquet(pa.BufferReader(data)).cast(MANIFEST)
 
 
 def pending(store: Store, run: str, done: NDArray[np.bool_]) -> Iterator[pa.Table]:

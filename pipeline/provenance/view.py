@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import RETRYABLE, StoreError
+from pipeline.parquet import read_parquet
 from pipeline.provenance.schema import PROVENANCE, numbered, parts_folder, seals_folder, terms_folder
 from pipeline.storage import Store, join
 
@@ -89,17 +89,11 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
 
     def one(uri: str) -> pa.Table:
         try:
-            # One request for a small object; a part is large, and often only a column of it is wanted. Nothing is read
-            # ahead: a thread of Arrow's that still held a piece when Python ends would end it with an abort.
+            # One request for a small object; a part is large, and often only a column of it is wanted.
             whole = columns is None or "/terms/" in uri
             reader = pa.BufferReader(store.read(uri)) if whole else store.open(uri)
             with reader as file:
-                found = pq.read_table(
-                    file,
-                    columns=None if columns is None else list(columns),
-                    page_checksum_verification=True,
-                    pre_buffer=False,
-                )
+                found = read_parquet(file, columns)
             # A column that an older version did not know is null.
             arrays = [
                 found[field.name].cast(field.type)
