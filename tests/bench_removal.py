@@ -114,11 +114,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=4, help="use every n-th photograph")
     parser.add_argument("--first", type=int, default=3)
+    parser.add_argument("--only", choices=("stains", "inpainting"))
     options = parser.parse_args()
     files = sorted((shared() / "photos" / "clean").glob("*.jpg"))[options.first :: options.every]
     outlines, console = shared() / "damage" / "masks", Console(width=160)
-    stains(files, outlines, console)
-    inpainting(files, outlines, console)
+    if options.only != "inpainting":
+        stains(files, outlines, console)
+    if options.only != "stains":
+        inpainting(files, outlines, console)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ _FREEDOM = 2.0
 _ROUNDS = 6
 _SAMPLES = 20_000
 _FEWEST = 200
+# What 8 bits and JPEG do to a gradient, standard deviation: the picture is never known better, in any direction.
+_ROUNDING = 0.006
 # Standard deviations that a stain's gradient may have, in parts of its steepest mean: about the mean at one depth, and single
 # gradients at the outline and deep inside.
 _LOCAL, _EDGE, _DEEP = 0.5, 0.15, 0.012
@@ -49,7 +51,7 @@ _DARK, _EVEN = 0.2, 2.0
 @dataclass(frozen=True, slots=True, eq=False)
 class Separation:
     """density: H x W x C that the stain adds to ln(v + 0.055); 0 outside. agreement: 0..1, of the stain's sides. evidence: how
-    far its outline stands out of the picture; 1 is chance, most outlines drawn over sound pictures stay below 10."""
+    far its outline stands out of the picture; 1 is chance; most outlines drawn over sound pictures stay below 5."""
 
     density: Plane
     agreement: float
@@ -75,8 +77,8 @@ class _Law:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
     """A stain's surroundings. right, down, across: H x W x C gradients, the last along the outline's normal. depth: pixels
-    from the outline, positive inside. sound: H x W, 0 where the scan is clipped. telling: the same, and 0 also where the
-    picture is so dark that an outline may be no more than where the stain stops to be seen. bins: the pixels at each depth."""
+    from the outline, positive inside. sound: H x W, 0 where the scan is clipped. telling: the same, and 0 where the picture is
+    so dark that an outline may be no more than where the stain stops to be seen. bins: the pixels at each depth."""
 
     right: Plane
     down: Plane
@@ -152,7 +154,7 @@ def _law(ground: _Ground, beside: Mask) -> _Law:
     samples = np.concatenate([ground.right[beside], ground.down[beside]]).astype(np.float64)
     samples = samples[:: max(1, len(samples) // _SAMPLES)]
     channels = samples.shape[1]
-    floor = _TINY * np.eye(channels)
+    floor = _ROUNDING**2 * np.eye(channels)
     spread = samples.T @ samples / len(samples) + floor
     for _ in range(2 * _ROUNDS):
         size = np.einsum("ij,jk,ik->i", samples, np.linalg.inv(spread), samples)

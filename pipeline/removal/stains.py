@@ -18,6 +18,8 @@ _WORK = 1 << 19
 _OUTLINES = 1 << 22
 # Surroundings that the picture's own statistics are learnt from, in pixels of the working grid.
 _BESIDE = 32
+# Bays narrower than twice this, in pixels of the working grid, and holes of up to this part of a stain's area belong to it.
+_BAY, _OPENING = 4, 0.1
 # sRGB's transfer function is a power of v + 0.055: differences of ln(v + 0.055) times this are those of ln(light).
 _OFFSET, _POWER = np.float32(0.055), np.float32(2.4)
 _CLIPPED = (0.008, 0.996)
@@ -116,11 +118,27 @@ def _stains(mask: Mask) -> Iterator[_Stain]:
         own_mask = (stained > 0.5) & own
         if not own_mask.any():
             own_mask = (stained > 0) & own
+        own_mask = _closed(own_mask)
         reach = cv2.dilate(
             own_mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * REACH + 1,) * 2)
         )
         spoilt = cv2.dilate((stained > 0).astype(np.uint8), np.ones((2 * REACH + 1,) * 2, np.uint8))
         yield _Stain(window, step, own_mask, reach.astype(bool), ~spoilt.astype(bool))
+
+
+def _closed(mask: Mask) -> Mask:
+    """Without holes and narrow bays: a stain's own outline is smooth, that of where it can be seen follows the picture."""
+    pad = 2 * _BAY
+    wide = np.pad(mask.astype(np.uint8), pad)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _BAY + 1, 2 * _BAY + 1))
+    closed = cv2.morphologyEx(wide, cv2.MORPH_CLOSE, disc)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(1 - closed, connectivity=4)
+    # Only wide openings are ground without a stain.
+    small = boxes[:, cv2.CC_STAT_AREA] < _OPENING * mask.sum()
+    small[labels[0, 0]] = False
+    small[0] = count == 0
+    filled: Mask = ((closed > 0) | small[labels])[pad:-pad, pad:-pad]
+    return filled
 
 
 def _separated(source: Pixels, space: ColourSpace, stain: _Stain, lost: Mask | None) -> Separation | None:

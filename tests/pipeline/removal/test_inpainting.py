@@ -39,7 +39,8 @@ def test_it_comes_closer_than_telea_on_real_outlines(shared: Path) -> None:
         case = scratched(decode(file.read_bytes(), "", 10**9).pixels, outline, np.random.default_rng(number))
         ours = inpaint(widened(case.damaged), case.given)
         gains.append(psnr(ours, case.clean, case.truth) - psnr(telea(case.damaged, case.given), case.clean, case.truth))
-    assert np.median(gains) > 1
+    assert np.mean(gains) > 1
+    assert min(gains) > 0
 
 
 def test_texture_that_repeats_is_continued() -> None:
