@@ -41,7 +41,7 @@ _FEWEST = 200
 _ROUNDING = 0.006
 # Standard deviations that a stain's gradient may have, in parts of its steepest mean: about the mean at one depth, and single
 # gradients at the outline and deep inside.
-_LOCAL, _EDGE, _DEEP = 0.5, 0.15, 0.012
+_LOCAL, _EDGE, _DEEP = 0.5, 0.15, 0.06
 _TINY = 1e-8
 _SECTORS = 8
 # v + 0.055, averaged over this many pixels, below which a stain changes too little to be seen.
