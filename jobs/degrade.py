@@ -22,7 +22,7 @@ from PIL import Image
 
 from pipeline import __version__
 from pipeline.codecs import READABLE
-from pipeline.colour_space import Floats, space_of
+from pipeline.colour_space import as_srgb
 from pipeline.damage.kinds import Kind, Kinds
 from pipeline.degradation import PRESETS, Degradation, Pair, Shapes, degrade
 from pipeline.errors import ItemError, Reason, SpecError, StoreError
@@ -187,12 +187,6 @@ def _read(ingest: Ingest, entry: Entry) -> tuple[str, Photograph]:
     if record.photograph is None or record.source_sha256 is None:
         raise ItemError(Reason(record.reason or Reason.STAGE_FAILED), record.detail or "it could not be read")
     return record.source_sha256, record.photograph
-
-
-def as_srgb(photograph: Photograph) -> Floats:
-    """H x W x 3 float32 sRGB, 0..1. Colours outside sRGB are cut off; alpha is left out."""
-    srgb = np.clip(space_of(photograph).to_srgb(photograph.pixels), 0, 1)
-    return np.ascontiguousarray(np.repeat(srgb, 3, axis=2) if srgb.shape[2] == 1 else srgb, np.float32)
 
 
 def generator(seed: int, digest: str, number: int) -> np.random.Generator:

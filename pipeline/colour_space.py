@@ -370,6 +370,12 @@ def visible(photograph: Photograph) -> Pixels:
     return result
 
 
+def as_srgb(photograph: Photograph) -> Floats:
+    """H x W x 3 float32 sRGB, 0..1. Colours outside sRGB are cut off; alpha is left out."""
+    srgb = np.clip(space_of(photograph).to_srgb(photograph.pixels), 0, 1)
+    return np.ascontiguousarray(np.repeat(srgb, 3, axis=2) if srgb.shape[2] == 1 else srgb, np.float32)
+
+
 def profile_finding(photograph: Photograph) -> str | None:
     """What the record says of the profile: None without one."""
     if photograph.container.icc is None:

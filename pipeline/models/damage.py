@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ModelError
@@ -13,8 +11,7 @@ from pipeline.stage import Device
 if TYPE_CHECKING:
     import torch
 
-# By architecture, what the network is in a sentence.
-DAMAGE_DETECTORS: Mapping[str, str] = MappingProxyType({"damage-unet": "pipeline.models.damage_net, folded"})
+DAMAGE_DETECTORS = frozenset({"damage-unet"})
 
 
 def open_damage_network(models: ModelStore, model_id: str, device: Device) -> torch.nn.Module:

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.codecs import decode
+from pipeline.colour_space import Floats, as_srgb
 from pipeline.errors import ItemError, JobError
-from pipeline.photograph import as_unit
-
-Floats = NDArray[np.float32]
+from pipeline.photograph import Pixels, to_depth
 
 # Sides above this hold no detail that a scan of a print has.
 _LONGEST = 2400
@@ -28,7 +26,7 @@ class Corpus:
     """names: of the files. images: H x W x 3 uint8, sRGB. sha256: of the files, in the same order."""
 
     names: tuple[str, ...]
-    images: tuple[NDArray[np.uint8], ...]
+    images: tuple[Pixels, ...]
     sha256: tuple[str, ...]
 
     @classmethod
@@ -42,10 +40,8 @@ class Corpus:
             except ItemError as error:
                 faults.append(f"{path}: {error}")
                 continue
-            pixels = as_unit(photograph.pixels)
-            pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
             names.append(str(path.relative_to(folder)))
-            images.append(np.rint(_bounded(pixels) * 255).astype(np.uint8))
+            images.append(to_depth(_bounded(as_srgb(photograph)), np.dtype(np.uint8)))
             digests.append(hashlib.sha256(data).hexdigest())
         if faults or not images:
             raise JobError("; ".join(faults) or f"{folder} holds no photograph")

@@ -23,7 +23,7 @@ from pipeline.damage.found import Detector
 from pipeline.damage.kinds import Kind, Kinds
 from pipeline.damage.learned import LearnedDetector, LearnedSettings
 from pipeline.degradation import Degradation, Pair, Shapes, degrade
-from pipeline.photograph import Container, Mask, Photograph
+from pipeline.photograph import Container, Mask, Photograph, to_depth
 from pipeline.training.corpus import Corpus
 from pipeline.training.samples import HELD_OUT, SPLIT_SEED
 
@@ -110,7 +110,7 @@ def measure(detector: Detector, corpus: Corpus, shapes: Shapes, seed: int = 11, 
 
 
 def _find(detector: Detector, pixels: Floats) -> Kinds:
-    return detector.find(Photograph("item", np.rint(pixels * 255).astype(np.uint8), Container("PNG"))).kinds
+    return detector.find(Photograph("item", to_depth(pixels, np.dtype(np.uint8)), Container("PNG"))).kinds
 
 
 def of_training(path: Path) -> LearnedDetector:

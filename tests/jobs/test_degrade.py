@@ -13,7 +13,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from jobs.degrade import PALETTE, Order, as_srgb, make_set
+from jobs.degrade import PALETTE, Order, make_set
+from pipeline.colour_space import as_srgb
 from pipeline.damage.kinds import Kind
 from pipeline.degradation import PRESETS
 from pipeline.errors import SpecError

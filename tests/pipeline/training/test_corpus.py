@@ -43,3 +43,13 @@ def test_its_digest_follows_from_the_files(tmp_path: Path, real_photo: NDArray[n
     assert Corpus.load(tmp_path / "a").digest() == Corpus.load(tmp_path / "b").digest()
     Image.fromarray(real_photo[:50, 1:61]).save(tmp_path / "b" / "photo.png")
     assert Corpus.load(tmp_path / "a").digest() != Corpus.load(tmp_path / "b").digest()
+
+
+def test_profiles_are_honoured(tmp_path: Path, real_photo: NDArray[np.uint8], profiles: dict[str, bytes]) -> None:
+    """The same samples are other colours in a wide gamut, and every network of ours sees sRGB."""
+    image = Image.fromarray(np.ascontiguousarray(real_photo[:40, :40]))
+    image.save(tmp_path / "plain.png")
+    image.save(tmp_path / "wide.png", icc_profile=profiles["adobe"])
+    plain, wide = Corpus.load(tmp_path).images
+    assert np.array_equal(plain, real_photo[:40, :40])
+    assert np.abs(plain.astype(int) - wide).max() > 10
