@@ -16,6 +16,10 @@ def plain(player: Player) -> int | None:
 
 def two_drivers(player: Player) -> int | None:
     """Two drivers at once: one is refused and says by whom, the other one finishes."""
+    if not player.left():
+        # Two drivers with nothing to do hold the lease for moments, one after the other.
+        player.log.write("nothing-left")
+        return plain(player)
     both = [player.run(), player.run()]
     player.wait_for(both[0], lambda: any(_refused(one) for one in both), poll=0.05)
     over = [one for one in both if _refused(one)]

@@ -106,8 +106,8 @@ class Player:
 
     def work(self, finish: Callable[[], int | None]) -> None:
         """Sessions of drivers until one of them comes to the end of all that is planned. finish: the last session."""
-        enough = max(8, self._left() // 5) if self._planned_already() else 8
-        while self.deck and (left := self._left()) > enough:
+        enough = max(8, self.left() // 5) if self._planned_already() else 8
+        while self.deck and (left := self.left()) > enough:
             self.collect()
             if self._session(left * 2 // 3) in DONE:
                 return
@@ -117,7 +117,7 @@ class Player:
     def _planned_already(self) -> bool:
         return "run.json" in self.place.list("run.json")
 
-    def _left(self) -> int:
+    def left(self) -> int:
         return self.planned() - self.committed() if self._planned_already() else _UNPLANNED
 
     def _session(self, most: int) -> int | None:
