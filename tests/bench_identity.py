@@ -66,7 +66,9 @@ def _changes(subject: Subject, others: Sequence[Subject], rng: np.random.Generat
     for variant, pair in planted.milds(subject, rng):
         yield "mild", variant, pair
     for donor in others:
-        yield "swap", donor.photograph, subject.pair(source, planted.swapped(subject, donor))
+        for mirrored in (False, True):
+            swap = planted.swapped(subject, donor, mirrored=mirrored)
+            yield "swap", f"{donor.photograph}, mirrored: {mirrored}", subject.pair(source, swap)
         yield "half another", donor.photograph, subject.pair(source, planted.blended(subject, donor, 0.5))
     glasses = planted.with_glasses(subject)
     yield "glasses drawn", "", subject.pair(source, glasses)
@@ -113,9 +115,9 @@ def report(found: Sequence[Trial], architecture: str) -> None:
         mild, swap = cosines["mild"], cosines["swap"]
         ends = [f"{np.quantile(v, q):.2f}" if v else "" for v, q in ((mild, 0.05), (swap, 0.95))]
         print(f"| {low} to {high} | {len(mild)} | {ends[0]} | {len(swap)} | {ends[1]} |")
-    print("\n## the curve: least cosine, eyes 12 pixels apart and more, second half")
+    print("\n## the curve: least cosine, eyes 12 pixels apart and more, both halves")
     print("| least cosine | mild refused | swaps refused | half another refused |\n|---|---|---|---|")
-    part = [trial for trial in found if trial.eyes >= 12 and trial.half == 1]
+    part = [trial for trial in found if trial.eyes >= 12]
     for least in np.arange(0.2, 0.95, 0.1):
         shares = [np.mean([(t.likeness.identity or 0) < least for t in part if t.kind == k]) for k in _KINDS]
         print(f"| {least:.1f} | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |")

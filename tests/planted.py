@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
 import skimage.data
 from numpy.typing import NDArray
@@ -43,11 +44,18 @@ class Subject:
         return pair if eyes is None else Pair(pair.source, pair.composed, pair.landmarks, eyes)
 
 
-def subjects(shared: Path, detector: FaceDetector, least_eyes: float = 5.0) -> list[Subject]:
-    """Faces of the shared photographs and of scikit-image's, by the distance between their eyes."""
+def subjects(
+    shared: Path, detector: FaceDetector, least_eyes: float = 5.0, names: frozenset[str] | None = None
+) -> list[Subject]:
+    """Faces of the shared photographs, of scikit-image's and of matplotlib's, by the distance between their eyes. names: of
+    files, for some of them."""
     found = []
     images = {str(path): cv2.imread(str(path))[..., ::-1] for path in sorted((shared / "photos").glob("*/*.*"))}
-    for name, image in (images | {"astronaut": skimage.data.astronaut()}).items():
+    hopper = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    images |= {str(hopper): cv2.imread(str(hopper))[..., ::-1], "astronaut.png": skimage.data.astronaut()}
+    for name, image in images.items():
+        if names is not None and Path(name).name not in names:
+            continue
         for face in detector.find(np.ascontiguousarray(image)):
             if face.eyes >= least_eyes:
                 found.append(_subject(Path(name).name, image, face))
@@ -145,9 +153,10 @@ _FILTERS: dict[str, Callable[[Image], Image]] = {
 }
 
 
-def swapped(subject: Subject, donor: Subject) -> Image:
+def swapped(subject: Subject, donor: Subject, *, mirrored: bool = False) -> Image:
     """The donor's face as a restorer might give it: aligned to the subject's patch, in its colours and its contrast."""
-    return matched(donor.patch(), subject.patch(), subject.tone)
+    patch = donor.patch()
+    return matched(np.ascontiguousarray(patch[:, ::-1]) if mirrored else patch, subject.patch(), subject.tone)
 
 
 def matched(answer: Image, target: Image, tone: Tone) -> Image:

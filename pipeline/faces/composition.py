@@ -56,7 +56,7 @@ def lay_in(sheet: Sheet, face: Face, kept: Sequence[Face] = ()) -> bool:
     guards = [matrix for other in kept if (matrix := matrix_of(other)) is not None]
     reached = False
     for area in _areas(face, sheet.scale, sheet.pixels.shape):
-        mask = area.warped(weight)
+        mask = area.masked(weight)
         for matrix in guards:
             mask *= 1.0 - area.through(matrix, guard(), sheet.scale)
         inside = mask > 0
@@ -82,7 +82,7 @@ def footprint(faces: Sequence[Face], scale: int, shape: tuple[int, int]) -> Mask
             continue
         weight = weight_of(face) * np.float32(face.strength)
         for area in _areas(face, scale, shape):
-            union[area.rows, area.columns] |= area.warped(weight) > 0
+            union[area.rows, area.columns] |= area.masked(weight) > 0
     return union
 
 
@@ -104,22 +104,35 @@ def to_output(matrix: Matrix, scale: int) -> Matrix:
 
 @dataclass(frozen=True, slots=True)
 class _Area:
-    """A part of the photograph. inverse: from the patch to it."""
+    """A part of the photograph. inverse: from the patch to the photograph's columns, and to rows from the area's first."""
 
     rows: slice
     columns: slice
     inverse: Matrix
 
+    def masked(self, weight: Weight) -> Weight:
+        """What of a mask of the patch's size lies here, linear, 0 outside it.
+
+        In doubles and from the first column on, whatever lies before the area: OpenCV rounds places to parts of a pixel, and
+        a mask's edge would show it. So it is what the reference has, to the bit.
+        """
+        box = (self.columns.stop, self.rows.stop - self.rows.start)
+        whole = cv2.warpAffine(weight.astype(np.float64), self.inverse, box, flags=cv2.INTER_LINEAR)
+        masked: Weight = whole[:, self.columns].astype(np.float32)
+        return masked
+
     def warped(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """What of an image of the patch's size lies here, linear, 0 outside it."""
+        moved = self.inverse.copy()
+        moved[0, 2] -= self.columns.start
         box = (self.columns.stop - self.columns.start, self.rows.stop - self.rows.start)
-        warped: NDArray[np.float32] = cv2.warpAffine(image, self.inverse, box, flags=cv2.INTER_LINEAR)
+        warped: NDArray[np.float32] = cv2.warpAffine(image, moved, box, flags=cv2.INTER_LINEAR)
         return warped
 
     def through(self, matrix: Matrix, image: Weight, scale: int) -> Weight:
         """The same for an image in the patch of another face."""
         inverse = to_output(matrix, scale)
-        inverse[:, 2] -= (self.columns.start, self.rows.start)
+        inverse[1, 2] -= self.rows.start
         return _Area(self.rows, self.columns, inverse).warped(image)
 
 
@@ -133,7 +146,7 @@ def _areas(face: Face, scale: int, shape: tuple[int, ...]) -> Iterator[_Area]:
     right, bottom = (int(v) for v in np.minimum(np.ceil(corners.max(axis=0)) + 1, (shape[1], shape[0])))
     if right <= left or bottom <= top:
         return
-    for band in bands(np.broadcast_to(np.uint8(0), (bottom - top, right - left))):
+    for band in bands(np.broadcast_to(np.uint8(0), (bottom - top, right))):
         placed = inverse.copy()
-        placed[:, 2] -= (left, top + band.start)
+        placed[1, 2] -= top + band.start
         yield _Area(slice(top + band.start, top + band.stop), slice(left, right), placed)
