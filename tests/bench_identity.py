@@ -97,7 +97,9 @@ def report(found: Sequence[Trial], architecture: str) -> None:
     for policy in POLICIES.values():
         seen = [trial for trial in found if trial.eyes >= policy.gate.least_eyes]
         first, second = ([trial for trial in seen if trial.half == half] for half in (0, 1))
-        print(f"\n## {policy.name}: eyes {policy.gate.least_eyes:g} pixels apart and more; limits {asdict(policy.gate)}")
+        print(
+            f"\n## {policy.name}: eyes {policy.gate.least_eyes:g} pixels apart and more; limits {asdict(policy.gate)}"
+        )
         print("read off the first half:", {name: round(v, 3) for name, v in read_off(first).items()})
         print("| | faces changed | refused, first half | refused, second half | by vectors alone | by the rest alone |")
         print("|---|---|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""Faces with known changes, for the identity gate: mild restorations, planted swaps, blends, glasses, pale skin, other irises."""
+"""Faces with known changes, for the identity gate: mild restorations, planted swaps, blends, glasses, pale skin, irises."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Subject:
     tone: Tone
 
     def patch(self, scan: Image | None = None) -> Image:
-        aligned = align(np.rint(np.clip(self.scan if scan is None else scan, 0, 1) * 65535).astype(np.uint16), self.face)
+        aligned = align(
+            np.rint(np.clip(self.scan if scan is None else scan, 0, 1) * 65535).astype(np.uint16), self.face
+        )
         assert aligned is not None
         return aligned[0]
 
@@ -56,9 +58,8 @@ def subjects(
     for name, image in images.items():
         if names is not None and Path(name).name not in names:
             continue
-        for face in detector.find(np.ascontiguousarray(image)):
-            if face.eyes >= least_eyes:
-                found.append(_subject(Path(name).name, image, face))
+        faces = detector.find(np.ascontiguousarray(image))
+        found += [_subject(Path(name).name, image, face) for face in faces if face.eyes >= least_eyes]
     return sorted(found, key=lambda subject: subject.face.eyes)
 
 

@@ -128,7 +128,8 @@ def _within(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.f
     x, y = np.arange(PATCH)[None, :], np.arange(PATCH)[:, None]
     column, row = (line[0] * x + line[1] * y + line[2] for line in inverse)
     within = (column >= 0) & (column <= shape[1] - 1) & (row >= 0) & (row <= shape[0] - 1)
-    return within.astype(np.float32)
+    inside: NDArray[np.float32] = within.astype(np.float32)
+    return inside
 
 
 def toned(answer: Patch, aligned: Patch, tone: Tone) -> Patch:

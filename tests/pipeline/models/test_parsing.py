@@ -34,7 +34,7 @@ def test_it_says_what_facexlibs_network_says(tmp_path: Path, card_for: CardMaker
     network = facexlibs(architecture)
     torch.save(network.state_dict(), tmp_path / "parser.pth")
     card = card_for(tmp_path / "parser.pth", architecture)
-    parser = open_parser(ModelStore(ModelSource(cache=str(tmp_path), local=(card,))), "mine", Device("cpu", 2))
+    parser = open_parser(ModelStore(ModelSource(cache=str(tmp_path), local=(card,))), "mine", Device("cpu", 1))
     face = np.random.default_rng(5).random((512, 512, 3)).astype(np.float32)
     shown = torch.from_numpy(face.transpose(2, 0, 1)[None].copy())
     known = PARSERS[architecture]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.colour_space import space_of
 from pipeline.faces.composition import Sheet, footprint, lay_in
 from pipeline.faces.masks import packed
 from pipeline.faces.row import FACE, face_from, face_row
@@ -203,6 +204,40 @@ def test_where_faces_overlap_the_order_they_were_found_in_does_not_matter(rng: n
     last = composed(pixels, faces[3]).photograph.pixels
     inner = (slice(100, 120), slice(180, 200))
     assert np.array_equal(one.pixels[inner], last[inner])
+
+
+@pytest.mark.parametrize("name", ["adobe", "scanner", "prophoto"])
+def test_a_patch_arrives_in_the_photographs_own_space(
+    vivid: NDArray[np.uint16], profiles: dict[str, bytes], name: str
+) -> None:
+    """Where the photograph lies within sRGB, the patch's colour is what is seen; nothing outside the mask goes through the
+    profile and back; what lies beyond sRGB stays beyond it by as much."""
+    colour = np.array([0.6, 0.45, 0.4])
+    patch = np.broadcast_to(np.rint(colour * 65535).astype(np.uint16), (512, 512, 3)).copy()
+    face = placed(34, 18, 60, patch, 0.0)
+    given = Photograph("item", vivid, Container("TIFF", icc=profiles[name]), faces=(face,))
+    step = Compose(ComposeParameters(), POLICIES["conservation"]).restore([given])[0]
+    assert isinstance(step, Step)
+    after = step.photograph
+    assert after.container.icc == profiles[name]
+    reached = footprint(after.faces, 1, vivid.shape[:2])
+    assert np.array_equal(after.pixels[~reached], vivid[~reached])
+    middle = (slice(40, 56), slice(56, 72))
+    space = space_of(given)
+    before, seen = (space.to_srgb(np.ascontiguousarray(pixels[middle])) for pixels in (vivid, after.pixels))
+    assert np.abs(seen - (colour + before - np.clip(before, 0, 1))).max() < 0.004
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_toned_print_keeps_its_tone(dtype: str) -> None:
+    """Sepia: a patch that the stage toned is laid in, and every pixel still lies on the line of the print's tones."""
+    peak = np.iinfo(dtype).max
+    grey = np.linspace(0.2, 0.8, 240)[:, None, None] * np.ones((240, 260, 1))
+    tone = np.array([1.0, 0.86, 0.68])
+    sepia = np.rint(grey * tone * peak).astype(dtype)
+    patch = np.rint(np.linspace(0.3, 0.7, 512)[None, :, None] * tone * np.ones((512, 1, 3)) * 65535).astype(np.uint16)
+    after = composed(sepia, placed(60, 40, 120, patch)).photograph.pixels / 65535
+    assert np.abs(after / tone - (after / tone).mean(axis=2, keepdims=True)).max() < 0.004
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)

