@@ -4,7 +4,7 @@ laid in later, at output scale."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
@@ -72,14 +72,12 @@ class Faces:
     @classmethod
     def needs(cls, parameters: FacesParameters) -> tuple[ModelNeed, ...]:
         """A parser or an embedder that is named is as required as the others; of those that are not, any may be missing."""
+        parse, tell = (_named(parameters, model) for model in (parameters.parser, parameters.identity))
         return (
             ModelNeed(parameters.detector, parameters.required, "detect-faces"),
             ModelNeed(parameters.restorer, parameters.required, "faces"),
-            *(ModelNeed(model, _named(parameters, parameters.parser), "parse-faces") for model in parameters.parsers),
-            *(
-                ModelNeed(model, _named(parameters, parameters.identity), "identify-faces")
-                for model in parameters.embedders
-            ),
+            *_alternatives(parameters.parsers, "parse-faces", required=parse),
+            *_alternatives(parameters.embedders, "identify-faces", required=tell),
         )
 
     def open(self, models: ModelStore, device: Device) -> None:
@@ -125,6 +123,12 @@ class Faces:
 
 def _named(parameters: FacesParameters, model: str | None) -> bool:
     return parameters.required and model is not None
+
+
+def _alternatives(models: Sequence[str], task: str, *, required: bool) -> Iterator[ModelNeed]:
+    """The first that is there is used."""
+    for model, before in zip(models, (None, *models), strict=False):
+        yield ModelNeed(model, required, task, essential=False, instead_of=before)
 
 
 def _first(models: ModelStore, known: Sequence[str], *, required: bool) -> str | None:
