@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from pipeline.faces.identity import Gate
+from pipeline.faces.masks import unpacked
 from pipeline.faces.work import Workshop
 from pipeline.models.faces import FaceDetector, FaceRestorer, align, open_detector
 from pipeline.models.identity import FaceEmbedder, open_embedder
+from pipeline.models.parsing import FaceParser
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.photograph import Container, Decision, Face, Photograph, Tone, is_neutral
 from pipeline.policy import POLICIES
@@ -68,6 +70,16 @@ class Erasing(Fake):
         return np.full_like(aligned, aligned.mean())
 
 
+class Halving(FaceParser):
+    """Sees a face in the left half of every patch, and a neck in the right."""
+
+    def __init__(self) -> None:
+        super().__init__("halving", "parsenet", None, Device())
+
+    def parse(self, faces: Patch) -> tuple[NDArray[np.uint8], ...]:
+        return tuple(np.where(np.mgrid[:512, :512][1] < 256, 1, 17).astype(np.uint8) for _ in faces)
+
+
 @pytest.fixture(scope="module")
 def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
     cache = tmp_path_factory.mktemp("models")
@@ -105,14 +117,19 @@ def made(detector: FaceDetector, embedder: FaceEmbedder) -> Any:
     """Makes a stage with the real detector and gate, and a restorer without a network."""
 
     def make(
-        restorer: Fake | None = None, policy: str = "conservation", *, gate: bool = True, **parameters: float
+        restorer: Fake | None = None,
+        policy: str = "conservation",
+        *,
+        gate: bool = True,
+        parser: FaceParser | None = None,
+        **parameters: float,
     ) -> Faces:
         ready = Faces(FacesParameters(detector=MOBILE, **parameters), POLICIES[policy])  # type: ignore[arg-type]
         ready.detector = detector
         ready.workshop = Workshop(
             restorer=restorer or Sharpening(),
             sha256="f" * 64,
-            parser=None,
+            parser=parser,
             gate=Gate(detector, embedder if gate else None),
             limits=POLICIES[policy].gate,
             strength=ready.strength,
@@ -179,6 +196,22 @@ def test_a_face_gets_a_patch_and_its_findings_and_the_pixels_stay(made: Any, por
     after = composed(step)
     assert after.outcome is Outcome.APPLIED
     assert after.photograph.faces[0].decision is Decision.RESTORED
+
+
+def test_a_parsed_face_is_laid_in_where_the_parser_saw_it(made: Any, portrait: NDArray[np.uint8]) -> None:
+    step = restored(made(parser=Halving()), portrait)
+    (face,) = step.photograph.faces
+    assert face.mask_kind == "halving"
+    assert face.mask is not None
+    assert np.array_equal(unpacked(face.mask), np.mgrid[:512, :512][1] < 256)
+    assert step.models == (MOBILE, "fake", "halving", "mobilefacenet")
+    after = composed(step).photograph
+    changed = np.any(after.pixels != portrait.astype(np.uint16) * 257, axis=2)
+    assert changed.any()
+    # Towards the picture's right the blur ends, some forty pixels of the patch beyond its middle.
+    matrix = np.reshape(face.affine, (2, 3))
+    columns = np.argwhere(changed)[:, ::-1] @ matrix[:, :2].T + matrix[:, 2]
+    assert columns[:, 0].max() < 256 + 110
 
 
 def test_another_person_is_refused_and_the_original_stays(
