@@ -17,6 +17,7 @@ from pipeline import __version__, provenance
 from pipeline.errors import JobError, ModelError, SpecError, StoreError
 from pipeline.models.store import ModelStore
 from pipeline.recipe import Recipe
+from pipeline.selfdigest import json_with_digest
 from pipeline.storage import Store, contains, join
 
 # Of the run's folder: docs/run-directory.md.
@@ -122,7 +123,7 @@ def _create_run(store: Store, plan: Plan) -> None:
     """run.json comes last: its presence says that the manifest beside it is whole."""
     uri, facts = join(plan.run, "run.json"), _describe(plan)
     try:
-        created = store.create(uri, json.dumps(facts, indent=2, ensure_ascii=False).encode())
+        created = store.create(uri, json_with_digest(facts, indent=2, ascii_only=False))
     except OSError as error:
         raise StoreError(f"output.uri: {plan.run} cannot be written: {error}") from error
     if not created:
