@@ -127,6 +127,42 @@ def looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T
     raise StoreError(f"{run}: the provenance is damaged: what its seal names is not there: {missing}") from missing
 
 
+class Overlay:
+    """Loose rows laid over the parts of a seal: which of a part's rows count beside them, and which of theirs in the end.
+
+    rows: of loose commits, at least item_no and term. Bounded by what a compaction leaves loose.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        kept = newest_rows(rows["item_no"].to_numpy(), rows["term"].to_numpy())
+        self.rows = rows.take(pa.array(kept))
+        self._numbers = self.rows["item_no"].to_numpy()
+        self._terms = self.rows["term"].to_numpy()
+        self._beaten = np.zeros(len(self._numbers), np.bool_)
+
+    def counting(self, part: pa.Table) -> pa.Table:
+        """The rows of a part that no loose row replaces. One of equal term is the same row, and the part's counts."""
+        return part.filter(pa.array(~self._newer(part)))
+
+    def replaced(self, part: pa.Table) -> pa.Table:
+        """The other rows of a part."""
+        return part.filter(pa.array(self._newer(part)))
+
+    def _newer(self, part: pa.Table) -> NDArray[np.bool_]:
+        if not len(self._numbers):
+            return np.zeros(part.num_rows, np.bool_)
+        at = np.searchsorted(self._numbers, part["item_no"].to_numpy())
+        at[at == len(self._numbers)] = 0
+        met = self._numbers[at] == part["item_no"].to_numpy()
+        newer: NDArray[np.bool_] = met & (self._terms[at] > part["term"].to_numpy())
+        self._beaten[at[met & ~newer]] = True
+        return newer
+
+    def rest(self) -> pa.Table:
+        """The loose rows that count, once every part was looked at."""
+        return self.rows.filter(pa.array(~self._beaten))
+
+
 def live(store: Store, run: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The live row of every photograph, by item_no."""
     wanted = None if columns is None else list(dict.fromkeys([*columns, "item_no", "term"]))
