@@ -1,9 +1,9 @@
 """Questions to the provenance of one run or many, in SQL (docs/query.md).
 
-    from jobs.query import ask, open_run, open_runs
+from jobs.query import ask, open_run, open_runs
 
-    with open_runs(["s3://archive/restored"]) as records:
-        table = records.ask("SELECT run, count(*) AS n FROM photographs GROUP BY run")   # a pyarrow.Table
+with open_runs(["s3://archive/restored"]) as records:
+    table = records.ask("SELECT run, count(*) AS n FROM photographs GROUP BY run")   # a pyarrow.Table
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _WRITTEN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class _Handle:
-    """An open file. Nothing is asked for before it is read: DuckDB opens every file several times, and reads most of them once."""
+    """An open file. Nothing is asked for before it is read: DuckDB opens every file several times, and reads few of them."""
 
     def __init__(self, files: PartFiles, path: str) -> None:
         self._files = files

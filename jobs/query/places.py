@@ -23,7 +23,7 @@ def find_runs(places: Sequence[str], endpoint: str | None = None) -> list[str]:
         except OSError as error:
             raise StoreError(f"{place} cannot be read: {error}") from error
         if not here:
-            faults.append(f"{place} is no run of Albumen, and none lies below it: there is no run.json")
+            faults.append(f"{place} is no run of Albumen: there is no run.json in it or below it")
         found += here
     if faults:
         raise JobError(faults)

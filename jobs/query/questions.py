@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import pyarrow as pa
+
+from pipeline.errors import SpecError
+from pipeline.record import KEPT
+
 STATUS = """
     SELECT status, coalesce(reason, '') AS reason, count(*) AS photographs FROM photographs GROUP BY ALL ORDER BY 1, 2"""
 STAGES = """
@@ -26,7 +31,22 @@ class Question:
     sql: str
 
     def text(self, limit: int) -> str:
-        return "\n".join(line.strip() for line in self.sql.strip().splitlines()).replace("{limit}", str(limit))
+        """The SQL as it is asked. Raises SpecError for a question to which this version's rows hold no answer."""
+        sql = "\n".join(line.strip() for line in self.sql.strip().splitlines()).replace("{limit}", str(limit))
+        if "{identity}" not in sql:
+            return sql
+        place = identity_of(KEPT.field("faces").type.value_type)
+        if place is None:
+            raise SpecError("query: the likeness of restored faces is not recorded by this version")
+        return sql.replace("{identity}", place)
+
+
+def identity_of(face: pa.StructType) -> str | None:
+    """Where a face's row keeps its identity: a column, or a member of the column `likeness`."""
+    names = {field.name for field in face}
+    if "identity" in names:
+        return "f.identity"
+    return "f.likeness.identity" if "likeness" in names else None
 
 
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
@@ -59,9 +79,9 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
         "low-identity": Question(
             "Restored faces that look least like the faces of the scan.",
             """
-            SELECT f.run, f.item_id, p.source_uri, p.output_uri, f.face_no, f.identity, f.strength, f.model_id
+            SELECT f.run, f.item_id, p.source_uri, p.output_uri, f.face_no, {identity} AS identity, f.strength, f.model_id
             FROM faces AS f JOIN photographs AS p USING (run, item_id)
-            WHERE f.identity IS NOT NULL ORDER BY f.identity, f.item_id, f.face_no LIMIT {limit}""",
+            WHERE {identity} IS NOT NULL ORDER BY {identity}, f.item_id, f.face_no LIMIT {limit}""",
         ),
         "changed-most": Question(
             "Photographs of which a stage changed the largest share of pixels.",

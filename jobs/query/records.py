@@ -38,7 +38,7 @@ from pipeline.storage import Store, StoreOptions, is_local, join
 MEMORY = "2GB"
 # How often a question is asked anew where a driver has compacted the run meanwhile.
 _TRIES = 3
-_SETTINGS = {
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     # Parts are never written again under their names.
@@ -184,7 +184,12 @@ class Records:
         if files:
             listed = ", ".join(map(literal, files))
             source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
-        self._duckdb.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {source}")
+        try:
+            self._duckdb.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {source}")
+        except duckdb.IOException as error:
+            raise FileNotFoundError(str(error)) from error
+        except duckdb.Error as error:
+            raise StoreError(f"the run's record is damaged: {str(error).splitlines()[0]}") from error
 
 
 def _close(connection: duckdb.DuckDBPyConnection, scratch: tempfile.TemporaryDirectory[str]) -> None:
