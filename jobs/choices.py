@@ -20,3 +20,11 @@ class Form(StrEnum):
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
+
+
+class Depth(StrEnum):
+    """How closely a run is verified."""
+
+    QUICK = "quick"
+    USUAL = "usual"
+    FULL = "full"

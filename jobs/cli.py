@@ -18,8 +18,9 @@ import typer
 from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
 from jobs.cli_query import query
+from jobs.cli_trust import replay, verify
 from jobs.cli_upkeep import gc, update
-from jobs.console import AsJson, Endpoint, Job, Run, me, print_json, print_table, say
+from jobs.console import AsJson, Job, me, print_json, print_table, say
 from pipeline.errors import JobError, SpecError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
 app.command()(query)
+app.command()(verify)
+app.command()(replay)
 app.command()(update)
 app.command()(gc)
 app.command()(degrade)
@@ -84,6 +87,7 @@ def plan(job: Job, as_json: AsJson = False) -> None:
     from jobs.graph import stage_groups
     from jobs.rundir import prepare
     from jobs.spec import load_spec
+    from pipeline.models.licences import commercial_use
 
     planned = prepare(load_spec(job))
     groups = stage_groups(planned)
@@ -98,7 +102,13 @@ def plan(job: Job, as_json: AsJson = False) -> None:
                 "refused": planned.index.refused,
                 "ignored": planned.index.ignored,
                 "models": [
-                    {"id": m.id, "required": m.required, "sha256": m.sha256, "licence": m.licence}
+                    {
+                        "id": m.id,
+                        "required": m.required,
+                        "sha256": m.sha256,
+                        "licence": m.licence,
+                        "commercial_use": str(commercial_use(m.licence)),
+                    }
                     for m in planned.models
                 ],
                 "pools": ["+".join(names) for names, _ in groups],
@@ -208,30 +218,6 @@ def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
         print_json({"id": job.id, "state": job.state})
     else:
         say(f"{job.id}  {job.state}")
-
-
-@app.command()
-def verify(
-    run: Run,
-    sources: Annotated[bool, typer.Option("--sources", help="Hash the originals again as well.")] = False,
-    as_json: AsJson = False,
-    endpoint: Endpoint = None,
-) -> None:
-    """Hash every output again and hold manifest, provenance and files against each other."""
-    from jobs.verify import as_json as report_json
-    from jobs.verify import verify as check
-
-    report = check(run, endpoint, sources=sources)
-    if as_json:
-        typer.echo(report_json(report))
-    else:
-        for fault in report.faults:
-            say(f"{fault.kind:<11} {fault.place}: {fault.message}")
-        checked = f"{report.photographs:,} photographs, {report.outputs:,} outputs hashed"
-        checked += f", {report.masks:,} masks hashed" if report.masks else ""
-        checked += f", {report.sources:,} sources hashed" if sources else ""
-        say(f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault")
-    raise typer.Exit(1 if report.faults else 0)
 
 
 def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summary]:

@@ -232,7 +232,9 @@ class Versions:
 
 def versions(store: Store, run: str) -> Versions:
     """Of a planned run. Raises OSError, StoreError where the manifest is damaged or gone."""
-    first = json.loads(store.read(join(run, "run.json")))["manifest"]
+    first = json.loads(store.read(join(run, "run.json"))).get("manifest")
+    if not isinstance(first, int):
+        raise StoreError(f"{join(run, 'run.json')} is damaged: it does not say with which index the manifest began")
     there = _there(store, run)
     counting: list[Index] = []
     for number in there:

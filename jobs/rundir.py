@@ -171,7 +171,7 @@ def _read_run(store: Store, run: str) -> dict[str, Any] | None:
         raise StoreError(f"{run} cannot be read: {error}") from error
     try:
         known: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise JobError(f"{join(run, 'run.json')} is damaged: {error}") from error
     if not isinstance(known, dict) or not {"run_id", "recipe_id", "spec"} <= set(known):
         raise JobError(f"{join(run, 'run.json')} was not written by Albumen; choose another [output] uri")
@@ -238,9 +238,14 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "manifest": plan.index.version,
         "models": [asdict(use) for use in plan.models],
         "spec": plan.spec.model_dump(mode="json"),
-        "software": {name: _version(name) for name in _PACKAGES}
-        | {"albumen": __version__, "python": platform.python_version()},
+        "software": software(),
     }
+
+
+def software() -> dict[str, str | None]:
+    """Versions of what decides the bytes of an output, as they are here; None for a package that is not installed."""
+    found = {name: _version(name) for name in _PACKAGES}
+    return found | {"albumen": __version__, "python": platform.python_version()}
 
 
 def _version(package: str) -> str | None:

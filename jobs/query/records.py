@@ -114,6 +114,12 @@ class Records:
                 return answer
         raise StoreError(f"the provenance is damaged or gone: {str(fault).strip()}") from fault
 
+    def photographs(self, condition: str) -> list[dict[str, Any]]:
+        """Whole rows, by item_no, for which an SQL condition holds. Raises as `ask` does."""
+        sql = f"SELECT * EXCLUDE run FROM photographs WHERE {condition} ORDER BY item_no"
+        rows: list[dict[str, Any]] = self.ask(sql).to_pylist()
+        return rows
+
     def _is_of_parts(self, error: duckdb.Error) -> bool:
         """Whether it is about a file of a run, and not about the question."""
         text = str(error)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -83,9 +83,24 @@ def part_uri(run: str, part: Part) -> str:
     return join(parts_folder(run), part.name)
 
 
+def decoded(source: Any, columns: Sequence[str] | None) -> pa.Table:
+    """Rows of an open Parquet file as this version knows them: a column that an older one did not know is null.
+
+    source: None for no row. Raises OSError, pa.ArrowInvalid for a damaged file.
+    """
+    schema = PROVENANCE if columns is None else pa.schema([PROVENANCE.field(name) for name in columns])
+    if source is None:
+        return schema.empty_table()
+    found = read_parquet(source, columns)
+    arrays = [
+        found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(found.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
 def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     """Rows of objects, in their order. Raises StoreError for a damaged one, FileNotFoundError for one that is gone."""
-    schema = PROVENANCE if columns is None else pa.schema([PROVENANCE.field(name) for name in columns])
 
     def one(uri: str) -> pa.Table:
         try:
@@ -93,15 +108,7 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
             whole = columns is None or "/terms/" in uri
             reader = pa.BufferReader(store.read(uri)) if whole else store.open(uri)
             with reader as file:
-                found = read_parquet(file, columns)
-            # A column that an older version did not know is null.
-            arrays = [
-                found[field.name].cast(field.type)
-                if field.name in found.column_names
-                else pa.nulls(found.num_rows, field.type)
-                for field in schema
-            ]
-            return pa.Table.from_arrays(arrays, schema=schema)
+                return decoded(file, columns)
         except FileNotFoundError:
             raise
         except (pa.ArrowInvalid, OSError) as error:
@@ -110,7 +117,7 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
 
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(one, uris))
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    return pa.concat_tables(tables) if tables else decoded(None, columns)
 
 
 def looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T:
