@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,7 +99,7 @@ def _parted(words: list[str]) -> tuple[list[str], str | None]:
     """Runs, and the SQL behind them. A last word with a blank in it is SQL, unless there is a place of that name."""
     *before, last = words
     is_place = "://" in last.split()[0] if last.split() else False
-    if any(sign.isspace() for sign in last) and not is_place and not Path(last).exists():
+    if any(sign.isspace() for sign in last) and not is_place and not os.path.exists(last):
         if not before:
             raise SpecError("query: name the run to ask, and then the question")
         return before, last

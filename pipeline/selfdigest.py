@@ -13,12 +13,12 @@ from typing import Any
 
 from pipeline.errors import AlbumenError
 
-DIGEST = "sha256"
+DIGEST = "self_sha256"
 _LENGTH = 64
 _BLANK = b"0" * _LENGTH
 # What stands right before the digest: the last key of a JSON object; in a Parquet footer the key, and Thrift's compact
 # protocol for a binary field (delta 1, type 8) of 64 bytes.
-JSON_MARK = b'"sha256": "'
+JSON_MARK = b'"self_sha256": "'
 PARQUET_KEY = "albumen.sha256"
 PARQUET_MARK = PARQUET_KEY.encode() + b"\x18\x40"
 BLANK = _BLANK.decode()
@@ -29,7 +29,7 @@ class NoPlaceError(AlbumenError):
 
 
 def json_with_digest(facts: Mapping[str, Any], indent: int, *, ascii_only: bool = True) -> bytes:
-    """A JSON object in UTF-8 whose last member is `sha256`, of the text itself."""
+    """A JSON object in UTF-8 whose last member is `self_sha256`, of the text itself."""
     text = json.dumps({**facts, DIGEST: BLANK}, indent=indent, ensure_ascii=ascii_only)
     return with_digest(text.encode(), JSON_MARK)
 

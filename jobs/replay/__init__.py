@@ -20,7 +20,7 @@ from jobs.query import Records, open_run
 from jobs.query.views import literal
 from jobs.replay.differences import Difference, models_of, results_of, software_of, stages_of
 from jobs.spec import JobSpec
-from pipeline.errors import ItemError, JobError, SpecError
+from pipeline.errors import ItemError, JobError, SpecError, Status
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.recipe import Recipe, describe_faults
 from pipeline.record import Record
@@ -171,7 +171,11 @@ def _missing(planned: Mapping[str, str], models: ModelSource) -> Iterator[Differ
 
 def _planned(row: Mapping[str, Any]) -> Record:
     """The record before its first event. Its bytes are known by their digest: the store's own tag may be another by now."""
-    return Record(row["item_no"], row["item_id"], row["source_uri"], row["source_bytes"], None)
+    record = Record(row["item_no"], row["item_id"], row["source_uri"], row["source_bytes"])
+    if row["status"] == Status.REFUSED and not row["events"]:
+        # Refused while listing: no stage ever saw it.
+        return replace(record, status=Status.REFUSED, reason=row["reason"], detail=row["detail"])
+    return record
 
 
 def _check_output(output: Path | None, run: str, spec: JobSpec) -> None:

@@ -147,9 +147,10 @@ class Rows:
             data = _read(self._store, uri, "provenance", "the seal names it and it is not there", self._faults)
             if data is None and newest_seal(self._store, self._run).number != seal.number:
                 raise JobError(f"{self._run} is being worked on", hint="Verify it again when no driver is at work.")
-            if data is None or not _has_digest(data, uri, "provenance", "the seal", part.sha256, self._faults):
-                self.whole = False
-            if data is not None and (table := self._decoded(data, uri)) is not None:
+            right = data is not None and _has_digest(data, uri, "provenance", "the seal", part.sha256, self._faults)
+            table = None if data is None else self._decoded(data, uri, silent=not right)
+            self.whole = self.whole and right
+            if table is not None:
                 yield overlay.counting(table)
         yield overlay.rest()
 
@@ -157,18 +158,21 @@ class Rows:
         tables = [decoded(None, None)]
         for commit in commits:
             data = self._store.read(commit.uri)
-            if self._full and not is_right(data, PARQUET_MARK):
+            wrong = self._full and not is_right(data, PARQUET_MARK)
+            if wrong:
                 self._lose(commit.uri, "it is not as it was written: its digest of itself is another, or lost")
-            table = self._decoded(data, commit.uri)
+            table = self._decoded(data, commit.uri, silent=wrong)
             if table is not None:
                 tables.append(table)
         return seal, Overlay(pa.concat_tables(tables))
 
-    def _decoded(self, data: bytes, uri: str) -> pa.Table | None:
+    def _decoded(self, data: bytes, uri: str, *, silent: bool) -> pa.Table | None:
+        """silent: its fault is known already; what can still be read of it is looked at."""
         try:
             return decoded(pa.BufferReader(data), None)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, ValueError) as error:
-            self._lose(uri, f"it cannot be read: {error}")
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if not silent:
+                self._lose(uri, f"it cannot be read: {error}")
             return None
 
     def _lose(self, uri: str, message: str) -> None:

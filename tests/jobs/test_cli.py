@@ -182,7 +182,8 @@ def test_plan_in_json(albumen: Call, job: Path) -> None:
     answer = json.loads(out)
     assert answer["run"] == str(job.parent / "run")
     assert (answer["photographs"], answer["refused"], answer["ignored"]) == (4, 0, {})
-    assert answer["models"] == [{"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}]
+    detector = {"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}
+    assert answer["models"] == [detector | {"commercial_use": "allowed"}]
     assert answer["pools"] == ["ingest+analyse+repair+colour+deliver"]
     assert json.loads(albumen("plan", job, "--json")[1]) == answer
 

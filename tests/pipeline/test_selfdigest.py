@@ -31,7 +31,7 @@ def test_json_holds_its_own_digest(ascii_only: bool) -> None:
     data = json_with_digest(FACTS, 1, ascii_only=ascii_only)
     assert is_right(data, JSON_MARK)
     facts = json.loads(data)
-    assert len(facts.pop("sha256")) == 64
+    assert len(facts.pop("self_sha256")) == 64
     assert facts == FACTS
     assert flips(data) == []
 
@@ -45,7 +45,7 @@ def test_parquet_holds_its_own_digest() -> None:
 
 def test_a_file_without_a_digest_is_neither_right_nor_wrong() -> None:
     assert is_right(b"{}", JSON_MARK) is None
-    assert is_right(json.dumps(FACTS).encode()[:-70], JSON_MARK) is None
+    assert is_right(json.dumps(FACTS).encode(), JSON_MARK) is None
 
 
 def test_a_digest_needs_a_place() -> None:

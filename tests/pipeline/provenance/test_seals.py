@@ -33,7 +33,7 @@ def files(run: Path) -> set[str]:
 
 def seal_files(run: Path) -> list[dict[str, Any]]:
     seals = [json.loads(path.read_text()) for path in sorted((run / "provenance/seals").glob("*.json"))]
-    return [{name: value for name, value in seal.items() if name != "sha256"} for seal in seals]
+    return [{name: value for name, value in seal.items() if name != "self_sha256"} for seal in seals]
 
 
 class Unaware(Store):
