@@ -186,16 +186,33 @@ class Records:
 
     def _show_files(self, name: str, files: Sequence[str], empty: str) -> None:
         """A view of Parquet files, of whichever version each is. empty: the table that stands for no file at all."""
-        source = empty
-        if files:
-            listed = ", ".join(map(literal, files))
-            source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
         try:
-            self._duckdb.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {source}")
+            sources = [f"read_parquet({paths}, hive_partitioning = false)" for paths in self._alike(files)]
+            text = all_of([f"SELECT * FROM {source}" for source in sources or [empty]])
+            self._duckdb.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {text}")
         except duckdb.IOException as error:
             raise FileNotFoundError(str(error)) from error
         except duckdb.Error as error:
             raise StoreError(f"the run's record is damaged: {str(error).splitlines()[0]}") from error
+
+    def _alike(self, files: Sequence[str]) -> list[str]:
+        """Lists of files with the same columns, as literals. DuckDB's own union by name compares all of them for each question;
+        here their footers are compared once."""
+        if len(files) < 2:
+            return [_listed(files)] if files else []
+        shapes: dict[str, list[tuple[object, ...]]] = {}
+        sql = f"SELECT file_name, name, type, num_children, logical_type FROM parquet_schema({_listed(files)})"
+        for batch in self._duckdb.sql(sql).to_arrow_table().to_batches():
+            for file, *column in zip(*(values.to_pylist() for values in batch.columns), strict=True):
+                shapes.setdefault(file, []).append(tuple(column))
+        groups: dict[tuple[tuple[object, ...], ...], list[str]] = {}
+        for file, shape in shapes.items():
+            groups.setdefault(tuple(shape), []).append(file)
+        return [_listed(group) for group in groups.values()]
+
+
+def _listed(files: Sequence[str]) -> str:
+    return "[" + ", ".join(map(literal, files)) + "]"
 
 
 def _close(connection: duckdb.DuckDBPyConnection, scratch: tempfile.TemporaryDirectory[str]) -> None:

@@ -56,7 +56,9 @@ def _events(numbers: range, rng: np.random.Generator) -> pa.Array:
     known = {
         "stage": pa.array(_STAGES * len(numbers)),
         "version": pa.array(["1"] * count),
-        "outcome": pa.array(["applied", "applied", "skipped", "applied", "applied", "applied", "applied"] * len(numbers)),
+        "outcome": pa.array(
+            ["applied", "applied", "skipped", "applied", "applied", "applied", "applied"] * len(numbers)
+        ),
         "parameters": pa.array(['{"fill_missing_radius": 6.0, "radius": 14.0}'] * count),
         "input_sha256": _digests(b"in", numbers).take(each),
         "output_sha256": _digests(b"out", numbers).take(each),
@@ -94,7 +96,8 @@ def rows(numbers: range, rng: np.random.Generator) -> pa.Table:
         "events": _events(numbers, rng),
     }
     columns = [
-        known[field.name].cast(field.type) if field.name in known else pa.nulls(count, field.type) for field in PROVENANCE
+        known[field.name].cast(field.type) if field.name in known else pa.nulls(count, field.type)
+        for field in PROVENANCE
     ]
     return pa.Table.from_arrays(columns, schema=PROVENANCE)
 

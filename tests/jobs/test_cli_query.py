@@ -123,7 +123,12 @@ def test_many_runs(albumen: Call, finished: Plan, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_message_and_code_2(
-    albumen: Call, finished: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+    albumen: Call,
+    finished: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = albumen("query", finished.run, *arguments)

@@ -30,9 +30,7 @@ def test_sql(finished: Plan, sql: str) -> None:
 
 
 @pytest.mark.parametrize("code", texts("python"))
-def test_python(
-    finished: Plan, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_python(finished: Plan, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path(finished.run).rename(Path(finished.run).with_name("restored"))
     monkeypatch.chdir(Path(finished.run).parent)
     exec(compile(code, "docs/query.md", "exec"), {})  # noqa: S102 - the page's own words

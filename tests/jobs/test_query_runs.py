@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from jobs import lease
 from jobs.query import QUESTIONS, Records, open_run, open_runs
-from jobs.query.questions import identity_of
 from jobs.query.places import find_runs
+from jobs.query.questions import identity_of
 from jobs.rundir import Plan, prepare
 from jobs.spec import JobSpec
 from pipeline import provenance
@@ -101,7 +101,9 @@ def test_a_loose_row_of_an_earlier_term_is_not_seen(tmp_path: Path) -> None:
     compactor = Compactor(Store(), run, 2)
     compactor._absorb([entry.uri for entry in Store().list(f"{run}/provenance/terms")])
     stamp = Stamp("r" * 16, "c" * 64, "albumen 0", 1)
-    table = pa.Table.from_pylist(provenance.commit.__globals__["_rows"](stamp, [record(0, "term 1")]), provenance.PROVENANCE)
+    table = pa.Table.from_pylist(
+        provenance.commit.__globals__["_rows"](stamp, [record(0, "term 1")]), provenance.PROVENANCE
+    )
     place = Path(run, "provenance/terms/00000001")
     place.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, place / "late.parquet")
@@ -112,7 +114,9 @@ def test_a_loose_row_of_an_earlier_term_is_not_seen(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.sampled_from(["commit", "seal", "take"]), st.sets(st.integers(0, 8), min_size=1)), max_size=8))
+@given(
+    st.lists(st.tuples(st.sampled_from(["commit", "seal", "take"]), st.sets(st.integers(0, 8), min_size=1)), max_size=8)
+)
 def test_any_history_is_seen_as_the_reader_sees_it(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, set[int]]]
 ) -> None:
@@ -147,7 +151,9 @@ def test_many_runs_are_told_apart(finished: Plan, tmp_path: Path) -> None:
             assert records.ask(f"SELECT count(*) AS n, count(DISTINCT run) AS r FROM {view}").to_pylist() == [
                 {"n": n, "r": 2}
             ]
-        joined = "SELECT count(*) AS n FROM manifest JOIN photographs USING (run, item_id) JOIN events USING (run, item_id)"
+        joined = (
+            "SELECT count(*) AS n FROM manifest JOIN photographs USING (run, item_id) JOIN events USING (run, item_id)"
+        )
         assert records.ask(joined).to_pylist() == [{"n": 20}]
     with open_runs([str(two), str(one), str(two)]) as records:
         assert records.runs == [str(two), str(one)]
@@ -176,7 +182,10 @@ def test_every_place_without_a_run_is_named(tmp_path: Path, finished: Plan) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(JobError) as caught:
         open_runs([str(tmp_path / "empty"), finished.run, str(tmp_path / "nowhere")])
-    assert [fault.split(" ")[0] for fault in caught.value.faults] == [str(tmp_path / "empty"), str(tmp_path / "nowhere")]
+    assert [fault.split(" ")[0] for fault in caught.value.faults] == [
+        str(tmp_path / "empty"),
+        str(tmp_path / "nowhere"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["run [1]", "run*", "it's", "a=b", "run?", "{x}"])
@@ -202,7 +211,7 @@ def test_a_run_that_is_compacted_between_two_questions(finished: Plan) -> None:
             Compactor(Store(), finished.run, held.term).compact()
         assert len(list(old.iterdir())) == 1
         found = records.ask("SELECT item_no, detail FROM photographs ORDER BY item_no").to_pylist()
-    assert [row["detail"] for row in found][0] == "again"
+    assert found[0]["detail"] == "again"
     assert len(found) == 4
 
 
@@ -337,7 +346,10 @@ def test_what_the_questions_say(finished: Plan) -> None:
             ("refused", "truncated"),
         ]
         assert [(row["seconds"], row["of_which"]) for row in ask("slowest")] == [(2.0, 0.5), (2.0, 0.5), (0.5, 0.5)]
-        assert [(row["changed"], row["by_stage"]) for row in ask("changed-most")] == [(0.25, "repair"), (0.25, "repair")]
+        assert [(row["changed"], row["by_stage"]) for row in ask("changed-most")] == [
+            (0.25, "repair"),
+            (0.25, "repair"),
+        ]
         assert [(row["stage"], row["photographs"]) for row in ask("cost")] == [
             ("ingest", 4),
             ("repair", 2),

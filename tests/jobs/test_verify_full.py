@@ -148,7 +148,11 @@ def test_a_run_without_a_readable_run_json_is_an_error_where_nothing_says_that_i
 
 
 def test_the_command_line(kept: Plan, albumen: Call) -> None:
-    assert albumen("verify", kept.run, "--quick") == (0, "4 photographs, 2 outputs listed, 1 masks listed: no fault\n", "")
+    assert albumen("verify", kept.run, "--quick") == (
+        0,
+        "4 photographs, 2 outputs listed, 1 masks listed: no fault\n",
+        "",
+    )
     said = "4 photographs, 2 outputs hashed, 1 masks hashed, 4 sources hashed: no fault\n"
     assert albumen("verify", kept.run, "--full") == (0, said, "")
     code, _, err = albumen("verify", kept.run, "--quick", "--sources")
