@@ -55,7 +55,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             "Photographs that were not restored, and why.",
             """
             SELECT run, item_id, source_uri, status, reason, detail FROM photographs WHERE status <> 'restored'
-            ORDER BY status, reason, source_uri LIMIT {limit}""",
+            ORDER BY status, reason, source_uri, run, item_id LIMIT {limit}""",
         ),
         "by-model": Question(
             "What each model did: photographs, share of pixels changed, seconds.",
@@ -64,7 +64,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             count(DISTINCT (run, item_id)) AS photographs, round(avg(changed_fraction), 4) AS mean_changed,
             round(avg(seconds), 3) AS mean_seconds, round(sum(seconds), 1) AS seconds
             FROM (SELECT * EXCLUDE models, unnest(models) AS model FROM events)
-            GROUP BY ALL ORDER BY photographs DESC, model, stage""",
+            GROUP BY ALL ORDER BY photographs DESC, model, stage, sha256, device, precision""",
         ),
         "slowest": Question(
             "Photographs that took longest, and their slowest stage.",
@@ -74,14 +74,14 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             any_value(megapixels) AS megapixels
             FROM (SELECT run, item_id, source_uri, unnest(events) AS event,
             round(source_width * source_height / 1e6, 2) AS megapixels FROM photographs)
-            GROUP BY run, item_id ORDER BY seconds DESC, item_id LIMIT {limit}""",
+            GROUP BY run, item_id ORDER BY seconds DESC, item_id, run LIMIT {limit}""",
         ),
         "low-identity": Question(
             "Restored faces that look least like the faces of the scan.",
             """
             SELECT f.run, f.item_id, p.source_uri, p.output_uri, f.face_no, {identity} AS identity, f.strength, f.model_id
             FROM faces AS f JOIN photographs AS p USING (run, item_id)
-            WHERE {identity} IS NOT NULL ORDER BY {identity}, f.item_id, f.face_no LIMIT {limit}""",
+            WHERE {identity} IS NOT NULL ORDER BY {identity}, f.item_id, f.face_no, f.run LIMIT {limit}""",
         ),
         "changed-most": Question(
             "Photographs of which a stage changed the largest share of pixels.",
@@ -91,7 +91,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             FROM (SELECT run, item_id, source_uri, output_uri, unnest(events) AS event FROM photographs
             WHERE status = 'restored')
             WHERE event.changed_fraction IS NOT NULL AND event.stage NOT IN ('ingest', 'deliver')
-            GROUP BY run, item_id ORDER BY changed DESC, item_id LIMIT {limit}""",
+            GROUP BY run, item_id ORDER BY changed DESC, item_id, run LIMIT {limit}""",
         ),
         "licences": Question(
             "The ledger: every model of every run, its licence, and how many photographs it touched.",
@@ -104,7 +104,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             coalesce(model.licence, u.licence) AS licence, model.commercial_use AS commercial_use,
             coalesce(u.sha256, model.sha256) AS sha256, coalesce(u.photographs, 0) AS photographs
             FROM planned AS p FULL JOIN used AS u ON p.run = u.run AND model.id = u.id AND model.sha256 = u.sha256
-            ORDER BY 1, 2""",
+            ORDER BY 1, 2, 5""",
         ),
         "cost": Question(
             "Hours of work by stage and device.",
@@ -115,7 +115,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             FROM (SELECT run, event.stage AS stage, event.device AS device, event.seconds AS seconds, event_no,
             megapixels FROM (SELECT run, unnest(events) AS event, generate_subscripts(events, 1) AS event_no,
             source_width * source_height / 1e6 AS megapixels FROM photographs))
-            GROUP BY run, stage, device ORDER BY run, min(event_no), device""",
+            GROUP BY run, stage, device ORDER BY run, min(event_no), stage, device""",
         ),
         "damage": Question(
             "Damage by kind: photographs that have it, how much, and how much of that was repaired.",

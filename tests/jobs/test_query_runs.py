@@ -272,10 +272,9 @@ def test_a_bucket_gives_the_same_answers_as_a_folder(bucket: str, finished: Plan
             one, other = here.ask(sql), there.ask(sql)
             assert one.num_rows
             assert one.equals(other), sql
-        for name in set(QUESTIONS) - {"low-identity"}:
-            sql = f"SELECT * EXCLUDE run FROM ({QUESTIONS[name].text(9)})"
-            if "run" in here.ask(QUESTIONS[name].text(9)).column_names:
-                assert here.ask(sql).equals(there.ask(sql)), name
+        for name in sorted(set(QUESTIONS) - {"low-identity"}):
+            one, other = (records.ask(QUESTIONS[name].text(9)).to_pylist() for records in (here, there))
+            assert [row | {"run": None} for row in one] == [row | {"run": None} for row in other], name
     with open_runs([f"s3://{bucket}"]) as both:
         assert both.ask(COUNT).to_pylist() == [
             {"run": f"s3://{bucket}/first", "n": 4},
@@ -295,9 +294,8 @@ print(records.ask("SELECT item_id FROM photographs LIMIT 1").num_rows)
 def test_a_process_that_leaves_a_question_open_ends_well(finished: Plan, name: str) -> None:
     seal(finished)
     place = Path(finished.run).rename(Path(finished.run).with_name(name))
-    for _ in range(3):
-        ran = subprocess.run([sys.executable, "-c", LEFT_OPEN, str(place)], capture_output=True, text=True, check=False)
-        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "1\n", "")
+    ran = subprocess.run([sys.executable, "-c", LEFT_OPEN, str(place)], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "1\n", "")
 
 
 def test_parts_can_be_asked_for_one_photograph_without_reading_the_others(
