@@ -81,12 +81,14 @@ class LocalModel(_Section):
 
 
 class Models(_Section):
-    """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue."""
+    """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue. accept: licences
+    that the job accepts by name, for models that may not be used otherwise."""
 
     mirror: str | None = None
     cache: str | None = None
     endpoint: str | None = None
     local: tuple[LocalModel, ...] = ()
+    accept: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class Cluster(_Section):
@@ -170,6 +172,7 @@ class JobSpec(_Section):
             mirror=self.models.mirror,
             options=StoreOptions(self.models.endpoint),
             local=local,
+            accepted=frozenset(self.models.accept),
         )
 
     def to_json(self) -> str:
@@ -259,6 +262,10 @@ def _recipe_faults(spec: JobSpec) -> list[str]:
             faults.append(
                 f"recipe: model {card.id!r}: its architecture {card.architecture!r} cannot be opened here yet"
             )
+        try:
+            store.consented(card)
+        except ModelError as error:
+            faults.append(f"recipe: {error.faults[0]} ({error.hint})")
         if card.task != need.task:
             faults.append(f"recipe: model {card.id!r} is for {card.task!r} and cannot be used for {need.task!r}")
     return faults

@@ -85,7 +85,7 @@ class Faces:
         if aligned is None:
             return face
         patch, matrix = aligned
-        unit = restorer.restore(patch)
+        unit = restorer.restore(patch[None])[0]
         if tone is not Tone.COLOURED:
             unit = _toned(unit, patch, neutral=tone is Tone.NEUTRAL)
         restored = as_patch(unit)

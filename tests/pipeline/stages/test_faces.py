@@ -24,10 +24,10 @@ class Tinting(FaceRestorer):
     """Blurs a face and turns it reddish, as a network might."""
 
     def __init__(self) -> None:
-        super().__init__("tinting", None, Device())
+        super().__init__("tinting", lambda faces, _: faces, Device())
 
     def restore(self, aligned: NDArray[np.float32]) -> NDArray[np.float32]:
-        blurred = cv2.GaussianBlur(aligned, (0, 0), 3) + np.array([0.1, 0, 0], np.float32)
+        blurred = [cv2.GaussianBlur(face, (0, 0), 3) + np.array([0.1, 0, 0], np.float32) for face in aligned]
         return np.asarray(blurred, np.float32)
 
 
