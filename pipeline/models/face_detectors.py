@@ -37,13 +37,15 @@ Turns = Literal["never", "where-empty", "always"]
 class Search:
     """How a photograph is searched.
 
-    coarser: longer sides, pixels, of further copies, for faces too large for the network in the first. fine: longer side of a
-    finer copy that is searched in tiles for faces too small for it, or 0 for none. turns: whether the photograph is searched
+    coarser: longer sides, pixels, of further copies, for faces too large for the network in the first. largest: side of the
+    largest face of which the network sees the whole, in pixels that it is given; of a larger one it may take parts for faces.
+    fine: longer side of a finer copy that is searched in tiles for faces too small for it, or 0 for none. turns: whether the photograph is searched
     in its other three orientations, `where-empty` for where it shows no face as it stands, on a copy of `turned` pixels.
     least_eye_distance: of two eyes, in pixels of the scan; faces with less are left out.
     """
 
     coarser: tuple[int, ...] = (640,)
+    largest: int = 768
     fine: int = 4096
     turns: Turns = "where-empty"
     turned: int = 1024
@@ -72,6 +74,13 @@ class _Sighting:
     def side(self) -> float:
         return float(max(self.row[2] - self.row[0], self.row[3] - self.row[1]))
 
+    @property
+    def lies(self) -> bool:
+        """Whether another quarter turn would set the face more upright than the one in which it was seen."""
+        eyes, mouth = self.row[5:9].reshape(2, 2).mean(axis=0), self.row[11:15].reshape(2, 2).mean(axis=0)
+        across, down = mouth - eyes
+        return round(np.arctan2(-across, down) / (np.pi / 2)) % 4 != self.quarter
+
 
 class FaceDetector:
     """find: faces of one photograph, best score first; equal scores keep the order in which they were seen."""
@@ -98,12 +107,13 @@ class FaceDetector:
         return tuple(face for face in faces if _eye_distance(face) >= self.search.least_eye_distance)
 
     def _upright(self, pixels: Pixels) -> list[_Sighting]:
-        """Sightings at all scales; those of the first copy come before all others and are never displaced."""
+        """Sightings at all scales. Those of the first copy stay, but for what it saw inside of faces too large for it."""
         longest = max(pixels.shape[:2])
         found = self._copy(pixels, LONGEST)
+        limit = self.search.largest * max(1.0, longest / LONGEST)
         for side in self.search.coarser:
             if side < 0.6 * min(longest, LONGEST):
-                found = _with_new(found, self._copy(pixels, side))
+                found = _with_larger(found, self._copy(pixels, side), limit)
         fine = min(self.search.fine, longest)
         if fine > _GAIN * LONGEST:
             found = _with_new(found, self._tiles(pixels, fine))
@@ -141,20 +151,24 @@ class FaceDetector:
             yield _Sighting(placed, float(seen), quarter)
 
     def _measured(self, pixels: Pixels, sighting: _Sighting) -> _Sighting:
-        """The same face on the scan itself, where that shows more of it; as it was where the network does not see it there."""
-        size = min(sighting.side, _MEASURED)
-        if size < _GAIN * sighting.seen:
+        """The same face on the scan itself, where that shows more of it, and upright, where it was seen lying, which costs
+        landmarks their place; as it was where the network does not see it so."""
+        size, lies = min(sighting.side, _MEASURED), sighting.lies
+        if size < _GAIN * sighting.seen and not lies:
             return sighting
         centre, corner = (sighting.row[:2] + sighting.row[2:4]) / 2, pixels.shape[1::-1]
         left, top = (int(v) for v in np.clip(np.floor(centre - sighting.side), 0, np.subtract(corner, 1)))
         right, bottom = (int(v) for v in np.clip(np.ceil(centre + sighting.side), (left + 1, top + 1), corner))
         part, shrink = _shrunk(pixels[top:bottom, left:right], size / sighting.side)
-        again = list(self._look(part, shrink, (left, top), sighting.quarter))
-        if not again:
+        again = [
+            (one, float(overlap(sighting.row[:4], one.row[None, :4])[0]))
+            for quarter in ((0, 1, 2, 3) if lies else (sighting.quarter,))
+            for one in self._look(part, shrink, (left, top), quarter)
+        ]
+        there = [(one, shared) for one, shared in again if shared >= _SAME_PLACE and not (lies and one.lies)]
+        if not there:
             return sighting
-        agreement = overlap(sighting.row[:4], np.array([one.row[:4] for one in again]))
-        best = int(agreement.argmax())
-        return again[best] if agreement[best] >= _SAME_PLACE else sighting
+        return max(there, key=lambda pair: pair[0].row[4] if lies else pair[1])[0]
 
 
 def _with_new(found: list[_Sighting], more: Sequence[_Sighting]) -> list[_Sighting]:
@@ -163,6 +177,16 @@ def _with_new(found: list[_Sighting], more: Sequence[_Sighting]) -> list[_Sighti
         return list(more)
     known = np.array([one.row[:4] for one in found])
     return found + [one for one in more if covered(one.row[:4], known).max() <= _SAME]
+
+
+def _with_larger(found: list[_Sighting], more: Sequence[_Sighting], limit: float) -> list[_Sighting]:
+    """`found`, and of `more`, seen on a smaller copy, the faces that are not among them. One larger than `limit`, pixels of the
+    scan, takes the place of smaller ones inside it."""
+    for one in more:
+        if one.side > limit:
+            found = [old for old in found if old.side > limit or covered(old.row[:4], one.row[None, :4])[0] <= _SAME]
+        found = _with_new(found, [one])
+    return found
 
 
 def _bounded(pixels: Pixels, longest: int) -> tuple[Pixels, float]:
@@ -209,8 +233,8 @@ def open_detector(models: ModelStore, model_id: str, device: Device, search: Sea
 
 
 def suited(card: ModelCard) -> Search:
-    """YuNet sees no face larger than some 300 pixels, RetinaFace twice as large ones."""
-    return replace(Search(), coarser=(640, 240)) if card.architecture == "yunet" else Search()
+    """YuNet sees no face larger than some 300 pixels; RetinaFace's largest anchors have 512."""
+    return replace(Search(), coarser=(640, 240), largest=400) if card.architecture == "yunet" else Search()
 
 
 def _open_yunet(models: ModelStore, card: ModelCard, device: Device) -> Network:
