@@ -81,8 +81,8 @@ class LocalModel(_Section):
 
 
 class Models(_Section):
-    """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue. accept: licences
-    that the job accepts by name, for models that may not be used otherwise."""
+    """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue.
+    accept: licences that the job accepts by name, for models that may not be used otherwise."""
 
     mirror: str | None = None
     cache: str | None = None

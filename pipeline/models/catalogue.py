@@ -12,7 +12,7 @@ _REALESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
 _ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 
-# Architectures whose own code, and so any weights for it, may be used under this licence only: the job has to accept it by name.
+# Architectures whose own code, and so any weights for it, may be used under this licence only. A job has to accept it by name.
 CONSENT = MappingProxyType({"codeformer": "LicenseRef-S-Lab-1.0"})
 
 

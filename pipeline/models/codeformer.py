@@ -1,5 +1,8 @@
-"""CodeFormer (Zhou et al., NeurIPS 2022) through spandrel_extra_arches, whose code of it is under the S-Lab Licence 1.0: not for
-commercial use. A package of its own, not among Albumen's requirements, and opened only where a job accepts that licence by name."""
+"""CodeFormer (Zhou et al., NeurIPS 2022) through spandrel_extra_arches, whose code of it is under the S-Lab Licence 1.0.
+
+Not for commercial use: the package is not among Albumen's requirements, and opened only where a job accepts the licence by
+name.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ def codeformer(model_id: str) -> torch.nn.Module:
     except ImportError as error:
         raise ModelError(
             f"model {model_id} needs the Python packages spandrel and spandrel_extra_arches: {error}",
-            hint="They are no part of Albumen, because their code of CodeFormer may not be used commercially: pip install spandrel "
-            "spandrel_extra_arches",
+            hint="They are no part of Albumen, because their code of CodeFormer may not be used commercially:\n"
+            "pip install spandrel spandrel_extra_arches",
         ) from error
     network: torch.nn.Module = CodeFormer()
     return network

@@ -37,10 +37,12 @@ Turns = Literal["never", "where-empty", "always"]
 class Search:
     """How a photograph is searched.
 
-    coarser: longer sides, pixels, of further copies, for faces too large for the network in the first. largest: side of the
-    largest face of which the network sees the whole, in pixels that it is given; of a larger one it may take parts for faces.
-    fine: longer side of a finer copy that is searched in tiles for faces too small for it, or 0 for none. turns: whether the photograph is searched
-    in its other three orientations, `where-empty` for where it shows no face as it stands, on a copy of `turned` pixels.
+    coarser: longer sides, pixels, of further copies, for faces too large for the network in the first.
+    largest: side of the largest face of which the network sees the whole, in pixels that it is given; of a larger one it may
+    take parts for faces.
+    fine: longer side of a finer copy that is searched in tiles for faces too small for it, or 0 for none.
+    turns: whether the photograph is searched in its other three orientations, `where-empty` for where it shows no face as it
+    stands, on a copy of `turned` pixels.
     least_eye_distance: of two eyes, in pixels of the scan; faces with less are left out.
     """
 
@@ -56,8 +58,8 @@ class Network(Protocol):
     """Sees faces of some range of sizes on exactly the pixels that it is given."""
 
     def detect(self, pixels: Pixels) -> Rows:
-        """K x 15, best first: left, top, right, bottom, score, then x and y of eyes, nose and mouth corners, the one on the left
-        of an upright face first."""
+        """K x 15, best first: left, top, right, bottom, score, then x and y of eyes, nose and mouth corners, of an upright face
+        the one on the left of the picture first."""
         ...
 
 

@@ -1,9 +1,10 @@
-"""Opens face restorers: GFPGAN (Wang et al., CVPR 2021) and RestoreFormer (Wang et al., CVPR 2022) through gfpgan, CodeFormer."""
+"""Opens face restorers: GFPGAN (Wang et al., CVPR 2021), RestoreFormer (Wang et al., CVPR 2022) and CodeFormer."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ Faces = NDArray[np.float32]
 
 # Side of an aligned face.
 PATCH = 512
-# A fixed number of faces passes the network together. On CPUs more at once gain nothing, and a lone face would pay for the rest.
+# How many faces pass the network together, always. On CPUs more gain nothing, and a lone face would pay for the rest.
 _BATCH = {"cpu": 1, "cuda": 8}
 
 
@@ -42,8 +43,8 @@ class Wishes:
 class FaceRestorer:
     """restore: faces of any photographs; the same face gives the same bytes, whatever others are restored with it.
 
-    network: N x 3 x S x S fp32 RGB in -1..1, and the faces' digests, to the same shape. precision: what it computes in. batch: how
-    many faces it is given at once, always.
+    network: N x 3 x S x S fp32 RGB in -1..1, and the faces' digests, to the same shape. precision: what it computes in.
+    batch: how many faces it is given at once, always.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class FaceRestorer:
     def restore(self, aligned: Faces) -> Faces:
         """aligned: N x 512 x 512 x 3 float32 RGB in 0..1, N may be 0. Same shape and range.
 
-        The batch is always full: what is missing is filled up with the last face, since libraries choose their kernels, and with
-        them the order of sums, by the shape. What the network raises, for want of memory above all, is passed on.
+        The batch is always full, if need be with copies of the last face, since libraries choose their kernels, and with them the
+        order of sums, by the shape. What the network raises, for want of memory above all, is passed on.
         """
         restored = np.empty_like(aligned, order="C")
         for start in range(0, len(aligned), self.batch):
@@ -78,11 +79,23 @@ class FaceRestorer:
 
         digests = [hashlib.sha256(np.ascontiguousarray(face).data).digest() for face in faces]
         planes = np.ascontiguousarray(faces.transpose(0, 3, 1, 2))
-        with torch.inference_mode():
+        with torch.inference_mode(), self._in_full():
             tensor = torch.from_numpy(planes).sub(0.5).div(0.5).to(self._device.kind)
             answer = self._network(tensor, digests).float().clamp(-1, 1).add(1).div(2)
             unit: Faces = answer.permute(0, 2, 3, 1).cpu().numpy()
         return unit
+
+    def _in_full(self) -> AbstractContextManager[None]:
+        """Convolutions on GPUs round fp32 to 10 bits (TF32) unless told not to, and may add up in any order."""
+        import torch
+
+        if self._device.kind != "cuda":
+            return nullcontext()
+        exact = self.precision == "fp32"
+        flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=not exact
+        )
+        return flags
 
 
 def noise_of(digest: bytes, sides: tuple[int, ...]) -> Iterator[Tensor]:
@@ -108,8 +121,8 @@ def open_restorer(
 ) -> FaceRestorer:
     """precision: `fast` is bf16 where the device has it and the network bears it. fidelity: of CodeFormer alone, 0..1.
 
-    Raises ModelError for a missing or altered file, for a model that is no restorer known here, and for one whose licence the job
-    has not accepted.
+    Raises ModelError for a missing or altered file, for a model that is no restorer known here, and for one whose licence the
+    job has not accepted.
     """
     card = models.card(model_id)
     if card.architecture not in RESTORERS:
@@ -141,7 +154,9 @@ def gfpgan_clean() -> Any:
 
 
 def _open_gfpgan(models: ModelStore, card: ModelCard, device: Device, wishes: Wishes) -> FaceRestorer:
-    return shared_gfpgan(card.id, _loaded(gfpgan_clean(), models, card), device, wishes.precision if card.half else "exact")
+    return shared_gfpgan(
+        card.id, _loaded(gfpgan_clean(), models, card), device, wishes.precision if card.half else "exact"
+    )
 
 
 def shared_gfpgan(model_id: str, reference: Any, device: Device, precision: Precision = "exact") -> FaceRestorer:

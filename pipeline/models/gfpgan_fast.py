@@ -1,8 +1,8 @@
 """GFPGAN's clean network (Wang et al., CVPR 2021) computed with shared weights: the same numbers, sooner.
 
-The reference modulates the weights of a StyleGAN2 convolution (Karras et al., CVPR 2020, section 2.2) for every face and runs a
-grouped convolution over the batch. Here the input is scaled by the style, all faces pass one ordinary convolution, and its output
-is scaled by the demodulation; the three give the same sum. Channels lie last in memory, as convolutions want them.
+The reference modulates the weights of a StyleGAN2 convolution (Karras et al., CVPR 2020, section 2.2) for every face and
+runs a grouped convolution over the batch. Here the input is scaled by the style, all faces pass one ordinary convolution, and
+its output is scaled by the demodulation; the three give the same sum. Channels lie last in memory, as convolutions want them.
 
 In fp32 whatever the number format: the code of the styles, modulation and demodulation (a square root of a sum of thousands of
 squares), the noise as it is drawn, and the sum of the images in colour, which is what comes out.
@@ -131,8 +131,8 @@ class _Colour(nn.Module):
 
 
 class _Residual(nn.Module):
-    """ResBlock, halving or doubling. What is linear is computed where there are fewer pixels: the 1 x 1 convolution of the shortcut
-    has no bias and comes before an enlargement, which weighs neighbours and leaves channels alone."""
+    """ResBlock, halving or doubling. What is linear is computed where there are fewer pixels: the 1 x 1 convolution of the
+    shortcut has no bias and comes before an enlargement, which weighs neighbours and leaves channels alone."""
 
     def __init__(self, block: Any, number: torch.dtype) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""RetinaFace (Deng et al., CVPR 2020) through facexlib's networks: its weights and layers, without its loops and torchvision's NMS."""
+"""RetinaFace (Deng et al., CVPR 2020) through facexlib's networks, without its loops over anchors and torchvision's NMS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YuNet (Wu, Peng, Yu, Machine Intelligence Research 20, 2023) through OpenCV: a detector of 75,000 weights for machines without a GPU."""
+"""YuNet (Wu, Peng, Yu, Machine Intelligence Research 20, 2023) through OpenCV: small, for machines without a GPU."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class YuNetNetwork:
     def detect(self, pixels: Pixels) -> Rows:
         """K x 15, best first: left, top, right, bottom, score, then x and y of eyes, nose and mouth corners.
 
-        pixels: H x W x 1|3 uint8 or uint16 RGB. OpenCV names eyes by their owner's side and so begins with the one on the left of
-        the picture, as RetinaFace does.
+        pixels: H x W x 1|3 uint8 or uint16 RGB. OpenCV names eyes by their owner's side and so begins with the one on the left
+        of the picture, as RetinaFace does.
         """
         shallow = narrowed(pixels)
         bgr = np.repeat(shallow, 3, axis=2) if shallow.shape[2] == 1 else shallow[..., ::-1]

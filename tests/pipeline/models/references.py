@@ -11,8 +11,9 @@ from pipeline.models import compat
 # As v1.3 and v1.4 are built.
 PUBLISHED = {"out_size": 512, "num_style_feat": 512, "channel_multiplier": 2, "num_mlp": 8, "narrow": 1}
 
+
 def a_reference(**changes: Any) -> Any:
-    """GFPGANv1Clean with seeded random weights, small unless asked otherwise, its noise switched on: its weights start at zero."""
+    """GFPGANv1Clean with seeded random weights, small unless asked otherwise, and its noise on, whose weights start at zero."""
     compat.install()
     from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
 

@@ -186,7 +186,7 @@ def test_codeformer_without_its_packages_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "spandrel_extra_arches", None)
     with pytest.raises(ModelError, match="needs the Python packages spandrel and spandrel_extra_arches"):
         open_restorer(store, "mine", Device())
-    with pytest.raises(ModelError, match="must lie between 0 and 1, and is 1.5"):
+    with pytest.raises(ModelError, match=r"must lie between 0 and 1, and is 1\.5"):
         open_restorer(store, "mine", Device(), fidelity=1.5)
 
 
