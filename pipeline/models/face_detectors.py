@@ -81,7 +81,7 @@ class _Sighting:
         """Whether another quarter turn would set the face more upright than the one in which it was seen."""
         eyes, mouth = self.row[5:9].reshape(2, 2).mean(axis=0), self.row[11:15].reshape(2, 2).mean(axis=0)
         across, down = mouth - eyes
-        return round(np.arctan2(-across, down) / (np.pi / 2)) % 4 != self.quarter
+        return round(float(np.arctan2(-across, down)) / (np.pi / 2)) % 4 != self.quarter
 
 
 class FaceDetector:

@@ -64,7 +64,7 @@ class FaceRestorer:
     def restore(self, aligned: Faces) -> Faces:
         """aligned: N x 512 x 512 x 3 float32 RGB in 0..1, N may be 0. Same shape and range.
 
-        The batch is always full, if need be with copies of the last face, since libraries choose their kernels, and with them the
+        The batch is always full, if need be with copies of the last face, since libraries choose kernels, and with them the
         order of sums, by the shape. What the network raises, for want of memory above all, is passed on.
         """
         restored = np.empty_like(aligned, order="C")
@@ -155,7 +155,7 @@ def gfpgan_clean() -> Any:
 
 def _open_gfpgan(models: ModelStore, card: ModelCard, device: Device, wishes: Wishes) -> FaceRestorer:
     return shared_gfpgan(
-        card.id, _loaded(gfpgan_clean(), models, card), device, wishes.precision if card.half else "exact"
+        card.id, _loaded(gfpgan_clean, models, card), device, wishes.precision if card.half else "exact"
     )
 
 
@@ -180,13 +180,13 @@ def _open_restoreformer(models: ModelStore, card: ModelCard, device: Device, wis
     compat.install()
     from gfpgan.archs.restoreformer_arch import RestoreFormer
 
-    return of_codes(_loaded(RestoreFormer(), models, card), card.id, device)
+    return of_codes(_loaded(RestoreFormer, models, card), card.id, device)
 
 
 def _open_codeformer(models: ModelStore, card: ModelCard, device: Device, wishes: Wishes) -> FaceRestorer:
     if not 0 <= wishes.fidelity <= 1:
         raise ModelError(f"model {card.id}: the fidelity must lie between 0 and 1, and is {wishes.fidelity:g}")
-    return of_codes(_loaded(codeformer(card.id), models, card), card.id, device, weight=wishes.fidelity)
+    return of_codes(_loaded(lambda: codeformer(card.id), models, card), card.id, device, weight=wishes.fidelity)
 
 
 def of_codes(network: Any, model_id: str, device: Device, **options: float) -> FaceRestorer:
@@ -201,9 +201,11 @@ def of_codes(network: Any, model_id: str, device: Device, **options: float) -> F
     return FaceRestorer(model_id, restored, device, batch=_BATCH[device.kind])
 
 
-def _loaded(network: Any, models: ModelStore, card: ModelCard) -> Any:
+def _loaded(build: Callable[[], Any], models: ModelStore, card: ModelCard) -> Any:
+    weights = state_dict(models.read_weights(card.id))
+    network = build()
     try:
-        network.load_state_dict(state_dict(models.read_weights(card.id)), strict=True)
+        network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise ModelError(f"model {card.id}: the file does not fit {card.architecture}: {error}") from error
     return network.eval().requires_grad_(requires_grad=False)
