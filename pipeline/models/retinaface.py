@@ -32,9 +32,10 @@ def open_retinaface(models: ModelStore, card: ModelCard, device: Device) -> Reti
     from facexlib.detection.retinaface import RetinaFace
 
     torch.set_num_threads(device.threads)
+    weights = state_dict(models.read_weights(card.id))
     network = RetinaFace(network_name=BACKBONES[card.architecture], device=torch.device(device.kind))
     try:
-        network.load_state_dict(state_dict(models.read_weights(card.id)), strict=True)
+        network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise ModelError(f"model {card.id}: the file does not fit {card.architecture}: {error}") from error
     return RetinaFaceNetwork(network.to(device.kind).eval(), device)
