@@ -112,7 +112,7 @@ def plan(job: Job, as_json: AsJson = False) -> None:
     if ignored:
         say(f"Left out  {ignored}")
     for use in planned.models:
-        state = "ready" if use.sha256 else "not installed: its stage will record a skip"
+        state = "ready" if use.sha256 else "not installed: its stage does without and records it"
         say(f"Model     {use.id}  {use.licence}  {state}")
     for names, heavy in groups:
         say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")

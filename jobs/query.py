@@ -15,9 +15,11 @@ VIEWS = {
     "events": """
         SELECT item_no, item_id, event_no, event.* FROM (
             SELECT item_no, item_id, unnest(events) AS event, generate_subscripts(events, 1) AS event_no FROM photographs)""",
+    # Masks are pictures: who wants them asks `photographs`.
     "faces": """
-        SELECT item_no, item_id, face_no, face.* FROM (
-            SELECT item_no, item_id, unnest(faces) AS face, generate_subscripts(faces, 1) AS face_no FROM photographs)""",
+        SELECT * EXCLUDE mask FROM (
+            SELECT item_no, item_id, face_no, face.* FROM (
+                SELECT item_no, item_id, unnest(faces) AS face, generate_subscripts(faces, 1) AS face_no FROM photographs))""",
     # Whichever stage looked, and whichever repaired.
     "damage": """
         SELECT item_no, item_id, kind, fraction, confidence, coalesce(repaired, 0) AS repaired, left_because FROM (

@@ -137,6 +137,9 @@ def resolve_models(spec: JobSpec, recipe: Recipe) -> tuple[tuple[ModelUse, ...],
     uses: list[ModelUse] = []
     errors: list[ModelError] = []
     for need in recipe.needs():
+        if need.instead_of is not None and any(use.id == need.instead_of and use.sha256 for use in uses):
+            # It would not be used, so it decides nothing, and nobody has to have it.
+            continue
         card = store.card(need.model_id)
         installed = None
         try:

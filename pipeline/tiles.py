@@ -17,6 +17,7 @@ from pipeline.errors import is_out_of_memory
 
 Array = NDArray[np.float32]
 Network = Callable[[Array], Array]
+Window = tuple[slice, slice]
 
 # Smaller tiles would be mostly overlap.
 _SMALLEST = 64
@@ -50,6 +51,21 @@ def spans(length: int, tile: int, halo: int) -> list[tuple[int, int]]:
     count = -(-(length - 2 * halo) // (tile - 2 * halo))
     last = length - tile
     return [(start := round(i * last / (count - 1)), start + tile) for i in range(count)]
+
+
+def windows(height: int, width: int, tile: int, halo: int) -> Iterator[tuple[Window, Window, Window]]:
+    """For a network whose answer depends on at most `halo` pixels around: what it sees, what of its answer counts, and where
+    that lies. The counted parts cover every pixel once, and start at multiples of tile - 2 halo."""
+    step = tile - 2 * halo
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            rows, columns = (_seen(start, step, halo, side) for start, side in ((top, height), (left, width)))
+            yield (rows[0], columns[0]), (rows[1], columns[1]), (rows[2], columns[2])
+
+
+def _seen(start: int, step: int, halo: int, side: int) -> tuple[slice, slice, slice]:
+    end, before, after = min(start + step, side), max(0, start - halo), min(start + step + halo, side)
+    return slice(before, after), slice(start - before, end - before), slice(start, end)
 
 
 def ramps(windows: Sequence[tuple[int, int]], scale: int) -> list[Array]:

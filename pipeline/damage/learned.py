@@ -14,13 +14,13 @@ from pipeline.colour_space import visible
 from pipeline.damage.found import Found
 from pipeline.damage.kinds import FOUND, Kind, Kinds
 from pipeline.photograph import Photograph, Pixels, as_unit
+from pipeline.tiles import Window, windows
 
 if TYPE_CHECKING:
     import torch
 
 # Chances of each kind in FOUND, 0..255, H x W x 4.
 _Chances = NDArray[np.uint8]
-_Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ class LearnedDetector:
         }
         return Found(_covering(kinds), confidence)
 
-    def _tiles(self, level: Pixels, coarser: _Chances | None) -> Iterator[tuple[_Window, _Chances]]:
+    def _tiles(self, level: Pixels, coarser: _Chances | None) -> Iterator[tuple[Window, _Chances]]:
         """Chances in every window of a level, no less than those of the next coarser one."""
-        for around, inner, window in _windows(level.shape[0], level.shape[1], self.settings):
+        for around, inner, window in windows(level.shape[0], level.shape[1], self.settings.tile, self.settings.halo):
             found = self._chances(level[around])[inner]
             if coarser is not None:
                 np.maximum(found, _enlarged(coarser, window), out=found)
@@ -103,21 +103,7 @@ def _halved(pixels: Pixels) -> Pixels:
     return result
 
 
-def _windows(height: int, width: int, settings: LearnedSettings) -> Iterator[tuple[_Window, _Window, _Window]]:
-    """What the network sees of a level, what of its answer counts, and where that lies."""
-    step = settings.tile - 2 * settings.halo
-    for top in range(0, height, step):
-        for left in range(0, width, step):
-            rows, columns = (_spans(start, step, settings.halo, side) for start, side in ((top, height), (left, width)))
-            yield (rows[0], columns[0]), (rows[1], columns[1]), (rows[2], columns[2])
-
-
-def _spans(start: int, step: int, halo: int, side: int) -> tuple[slice, slice, slice]:
-    end, before, after = min(start + step, side), max(0, start - halo), min(start + step + halo, side)
-    return slice(before, after), slice(start - before, end - before), slice(start, end)
-
-
-def _enlarged(coarser: _Chances, window: _Window) -> _Chances:
+def _enlarged(coarser: _Chances, window: Window) -> _Chances:
     """Chances of the level above over a window that starts at even places."""
     rows, columns = window
     parents = coarser[rows.start // 2 : -(-rows.stop // 2), columns.start // 2 : -(-columns.stop // 2)]

@@ -21,7 +21,8 @@ class ModelCard:
     """What has to be known of a model before its file is opened.
 
     id: how recipes name it. file, bytes, sha256: the weights file as published; bytes is None for a job's own model.
-    url: where it is published, or None for a model that comes with a package. licence: SPDX expression.
+    url: where it is published, or None for a model that comes with a package or that only a mirror has. licence: SPDX
+    expression.
     architecture: the key of an adapter. task: what it is for. scale: output pixels per input pixel along one side.
     half: fit for 16-bit floats. package: the Python package that ships `file`, for a model that needs no download.
     """
@@ -186,6 +187,17 @@ CARDS: tuple[ModelCard, ...] = (
         url=f"{_ZOO}/face_recognition_sface/face_recognition_sface_2021dec.onnx",
         licence="Apache-2.0",
         architecture="sface",
+        task="identify-faces",
+        half=False,
+    ),
+    ModelCard(
+        id="mobilefacenet",
+        file="mobilefacenet_foamliu.onnx",
+        bytes=3998070,
+        sha256="b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
+        url=None,
+        licence="Apache-2.0",
+        architecture="mobilefacenet",
         task="identify-faces",
         half=False,
     ),

@@ -160,6 +160,11 @@ class ModelStore:
             return f"It comes with the package {card.package}: install Albumen's requirements again."
         if card in self.source.local:
             return f"The job's own [[models.local]] says that it is {card.url}."
+        if card.url is None:
+            return (
+                f"It has no address of its own: put {card.file} ({card.bytes or 0:,} bytes) into a folder or bucket and name "
+                f"that as [models] mirror, or copy it to {self.source.cache}"
+            )
         return (
             f"Get it with: albumen models fetch {card.id}\n"
             f"or, without network: put {card.file} ({card.bytes or 0:,} bytes) into a folder or bucket and name that as "

@@ -157,7 +157,7 @@ def test_plan_says_what_will_happen(albumen: Call, job: Path, scans: Path) -> No
     assert "policy conservation" in lines[1]
     assert lines[2].startswith("Source    4 photographs, 0.0 MB")
     assert "Left out  1 .txt" in lines
-    assert "Model     retinaface-resnet50  MIT  not installed: its stage will record a skip" in lines
+    assert "Model     retinaface-resnet50  MIT  not installed: its stage does without and records it" in lines
     assert "Pool      ingest + analyse + repair + colour + deliver" in lines
     assert lines[-1] == f"  albumen run {job}"
 

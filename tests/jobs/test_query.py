@@ -64,6 +64,16 @@ def test_faces_has_a_row_for_each_face(sql: Sql) -> None:
     assert (found[2]["score"], found[2]["strength"], found[2]["model_id"]) == (0.75, 0.5, "gfpgan-v1.4")
 
 
+def test_faces_say_what_became_of_them(sql: Sql) -> None:
+    (row,) = sql("SELECT * FROM faces WHERE item_no = 0")
+    assert (row["decision"], row["reason"], row["mask_kind"], row["size"]) == ("restored", None, "parsenet", 10.0)
+    assert (row["detector"], row["model_sha256"]) == ("yunet-2023mar", "e" * 64)
+    assert (row["identity_model"], row["identity"], row["displacement"]) == ("sface-2021dec", 0.875, 0.0625)
+    assert (row["skin_drift"], row["eye_drift"], row["glasses"]) == (None, None, None)
+    assert "mask" not in row
+    assert sql("SELECT faces[1].mask AS mask FROM photographs WHERE item_no = 0") == [{"mask": b"png"}]
+
+
 def test_damage_has_a_row_for_each_kind_on_each_photograph(sql: Sql) -> None:
     assert sql("SELECT * EXCLUDE item_id FROM damage ORDER BY item_no, kind") == [
         {"item_no": 0, "kind": "line", "fraction": 0.0625, "confidence": 0.9, "repaired": 0.0625, "left_because": None},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.tiles import Array, Tiling, ramps, run_in_memory, run_tiled, spans
+from pipeline.tiles import Array, Tiling, ramps, run_in_memory, run_tiled, spans, windows
 
 sizes = st.tuples(st.integers(1, 700), st.integers(8, 200), st.integers(0, 60)).filter(lambda s: s[1] > 2 * s[2])
 
@@ -40,11 +40,11 @@ def image(height: int, width: int, seed: int = 0) -> Array:
 @given(size=sizes)
 def test_tiles_cover_everything_and_stay_inside(size: tuple[int, int, int]) -> None:
     length, tile, halo = size
-    windows = spans(length, tile, halo)
-    assert windows[0][0] == 0
-    assert windows[-1][1] == length
-    assert {end - start for start, end in windows} == {min(tile, length)}
-    for (start, end), (following, _) in pairwise(windows):
+    found = spans(length, tile, halo)
+    assert found[0][0] == 0
+    assert found[-1][1] == length
+    assert {end - start for start, end in found} == {min(tile, length)}
+    for (start, end), (following, _) in pairwise(found):
         assert start < following
         assert end - following >= 2 * halo
 
@@ -53,9 +53,9 @@ def test_tiles_cover_everything_and_stay_inside(size: tuple[int, int, int]) -> N
 @given(size=sizes, scale=st.sampled_from([1, 2, 4]))
 def test_the_weights_of_a_pixel_sum_to_one(size: tuple[int, int, int], scale: int) -> None:
     length, tile, halo = size
-    windows = spans(length, tile, halo)
+    found = spans(length, tile, halo)
     total = np.zeros(length * scale)
-    for (start, end), ramp in zip(windows, ramps(windows, scale), strict=True):
+    for (start, end), ramp in zip(found, ramps(found, scale), strict=True):
         assert ramp.shape == ((end - start) * scale,)
         assert (ramp >= 0).all()
         total[start * scale : end * scale] += ramp
@@ -65,20 +65,20 @@ def test_the_weights_of_a_pixel_sum_to_one(size: tuple[int, int, int], scale: in
 @pytest.mark.parametrize("halo", [0, 4, 15, 31])
 @pytest.mark.parametrize("length", [63, 64, 65, 126, 127, 128, 129, 130, 192])
 def test_the_weights_sum_to_one_where_three_tiles_meet(length: int, halo: int) -> None:
-    windows = spans(length, 64, halo)
+    found = spans(length, 64, halo)
     total = np.zeros(length * 4)
-    for (start, end), ramp in zip(windows, ramps(windows, 4), strict=True):
+    for (start, end), ramp in zip(found, ramps(found, 4), strict=True):
         total[start * 4 : end * 4] += ramp
     assert np.abs(total - 1).max() < 1e-6
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_the_outer_half_of_a_halo_does_not_count(scale: int) -> None:
-    windows = spans(300, 64, 8)
-    for index, ramp in enumerate(ramps(windows, scale)):
+    found = spans(300, 64, 8)
+    for index, ramp in enumerate(ramps(found, scale)):
         if index > 0:
             assert not ramp[: 4 * scale].any()
-        if index < len(windows) - 1:
+        if index < len(found) - 1:
             assert not ramp[len(ramp) - 4 * scale :].any()
 
 
@@ -188,3 +188,21 @@ def test_other_errors_are_not_tried_again() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         run_in_memory(network, image(300, 300), 2, Tiling(tile=256, halo=16, batch=4))
     assert len(network.seen) == 1
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    tiling=st.tuples(st.integers(12, 80), st.integers(0, 20)).filter(lambda t: t[0] > 2 * t[1] + 1),
+)
+def test_windows_count_every_pixel_once_and_see_all_around_it(size: tuple[int, int], tiling: tuple[int, int]) -> None:
+    (height, width), (tile, halo) = size, tiling
+    places = np.arange(height * width).reshape(size)
+    counted = np.full(size, -1)
+    for around, inner, window in windows(height, width, tile, halo):
+        assert (counted[window] == -1).all()
+        counted[window] = places[around][inner]
+        for seen, own, side in zip(around, window, size, strict=True):
+            assert (seen.start, seen.stop) == (max(0, own.start - halo), min(side, own.stop + halo))
+            assert seen.stop - seen.start <= tile
+    assert np.array_equal(counted, places)

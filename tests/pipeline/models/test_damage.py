@@ -20,7 +20,7 @@ from pipeline.photograph import Container, Photograph
 from pipeline.policy import POLICIES
 from pipeline.stage import Device, Step
 from pipeline.stages.analyse import Analyse, AnalyseParameters
-from pipeline.training.damage import export
+from pipeline.training.trainer import export
 
 DEVICE = Device("cpu", 1)
 
@@ -47,7 +47,7 @@ def trained() -> DamageNet:
 
 def test_what_training_exports_is_what_is_opened(trained: DamageNet, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    export(trained, path)
+    export(folded(trained), path)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
     assert path.stat().st_size < 2_500_000
     network = open_damage_network(store_of(path), "mine", DEVICE)
@@ -60,7 +60,7 @@ def test_what_training_exports_is_what_is_opened(trained: DamageNet, tmp_path: P
 @pytest.mark.parametrize("fault", ["torn", "other tensors", "other architecture", "altered"])
 def test_what_is_no_such_network_is_refused(trained: DamageNet, tmp_path: Path, fault: str) -> None:
     path = tmp_path / "mine.safetensors"
-    export(trained, path)
+    export(folded(trained), path)
     if fault == "torn":
         path.write_bytes(path.read_bytes()[:1000])
     elif fault == "other tensors":
@@ -75,7 +75,7 @@ def test_what_is_no_such_network_is_refused(trained: DamageNet, tmp_path: Path, 
 def test_analyse_finds_damage_with_it(trained: DamageNet, tmp_path: Path, real_photo: NDArray[np.uint8]) -> None:
     """Random weights find something, and what they find is what is recorded."""
     path = tmp_path / "mine.safetensors"
-    export(trained, path)
+    export(folded(trained), path)
     parameters = AnalyseParameters(detector="none", damage="mine", threshold=0.7)
     assert [need.model_id for need in Analyse.needs(parameters) if need.required] == ["mine"]
     stage = Analyse(parameters, POLICIES["conservation"])

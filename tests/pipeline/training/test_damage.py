@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from pipeline.damage.kinds import Kind
-from pipeline.training.damage import Settings, Training, batches, loss_of
+from pipeline.training.damage import DamageLesson, loss_of
 from pipeline.training.samples import shard_path
+from pipeline.training.trainer import Settings, Training
 
 QUICK = Settings(epochs=2, batch=4, rate=4e-3)
 
@@ -42,11 +43,11 @@ def shards(tmp_path: Path, rng: np.random.Generator) -> list[Path]:
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(shards: list[Path], tmp_path: Path) -> None:
-    whole = Training(QUICK, shards, "cpu")
+    whole = Training(QUICK, DamageLesson(shards), "cpu")
     while whole.done < whole.total:
         whole.shard()
     for _ in range(whole.total):
-        part = Training(QUICK, shards, "cpu")
+        part = Training(QUICK, DamageLesson(shards), "cpu")
         if (tmp_path / "state.pt").exists():
             part.load(tmp_path / "state.pt")
         part.shard()
@@ -60,14 +61,14 @@ def test_an_interrupted_training_ends_with_the_same_weights(shards: list[Path], 
 
 
 def test_it_learns(shards: list[Path]) -> None:
-    training = Training(Settings(epochs=4, batch=4, rate=4e-3), shards, "cpu")
+    training = Training(Settings(epochs=4, batch=4, rate=4e-3), DamageLesson(shards), "cpu")
     losses = [training.shard()["loss"] for _ in range(training.total)]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_every_sample_is_seen_once_and_stays_with_its_truth(shards: list[Path]) -> None:
     seen = []
-    for pixels, kinds in batches(shards[0], 4, np.random.default_rng(1)):
+    for pixels, kinds in DamageLesson(shards).batches(0, 4, np.random.default_rng(1)):
         assert pixels.shape == (4, 3, 64, 64)
         for picture, truth in zip(pixels, kinds, strict=True):
             line = truth == Kind.LINE
