@@ -83,13 +83,15 @@ class LocalModel(_Section):
 
 class Models(_Section):
     """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue.
-    licences: refuse every model that is not known to be free for commercial use, or none."""
+    licences: refuse every model that is not known to be free for commercial use, or none.
+    accept: licences that the job accepts by name, for models that may not be used otherwise."""
 
     mirror: str | None = None
     cache: str | None = None
     endpoint: str | None = None
     local: tuple[LocalModel, ...] = ()
     licences: Literal["any", "commercial-safe"] = "any"
+    accept: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class Cluster(_Section):
@@ -173,6 +175,7 @@ class JobSpec(_Section):
             mirror=self.models.mirror,
             options=StoreOptions(self.models.endpoint),
             local=local,
+            accepted=frozenset(self.models.accept),
         )
 
     def to_json(self) -> str:
@@ -262,6 +265,10 @@ def _recipe_faults(spec: JobSpec) -> list[str]:
             faults.append(
                 f"recipe: model {card.id!r}: its architecture {card.architecture!r} cannot be opened here yet"
             )
+        try:
+            store.consented(card)
+        except ModelError as error:
+            faults.append(f"recipe: {error.faults[0]} ({error.hint})")
         if card.task != need.task:
             faults.append(f"recipe: model {card.id!r} is for {card.task!r} and cannot be used for {need.task!r}")
         if (fault := _licence_fault(spec, card)) is not None:

@@ -12,6 +12,9 @@ _REALESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
 _ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 
+# Architectures whose own code, and so any weights for it, may be used under this licence only. A job has to accept it by name.
+CONSENT = MappingProxyType({"codeformer": "LicenseRef-S-Lab-1.0"})
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -39,6 +42,11 @@ class ModelCard:
     @property
     def embedded(self) -> bool:
         return self.package is not None
+
+    @property
+    def consent(self) -> str | None:
+        """The licence that a job has to accept by name before this model is used, or None."""
+        return CONSENT.get(self.architecture)
 
 
 CARDS: tuple[ModelCard, ...] = (
@@ -119,14 +127,26 @@ CARDS: tuple[ModelCard, ...] = (
         task="faces",
     ),
     ModelCard(
+        id="restoreformer",
+        file="RestoreFormer.pth",
+        bytes=290785322,
+        sha256="07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0",
+        url=f"{_TENCENT}/v1.3.4/RestoreFormer.pth",
+        licence="Apache-2.0",
+        architecture="restoreformer",
+        task="faces",
+        half=False,
+    ),
+    ModelCard(
         id="codeformer",
         file="codeformer.pth",
         bytes=376637898,
         sha256="1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
         url="https://github.com/sczhou/CodeFormer/releases/download/v0.1.0/codeformer.pth",
-        licence="LicenseRef-S-Lab-1.0-noncommercial",
+        licence="LicenseRef-S-Lab-1.0",
         architecture="codeformer",
         task="faces",
+        half=False,
     ),
     ModelCard(
         id="retinaface-resnet50",

@@ -51,7 +51,7 @@ LICENCES: Mapping[str, Use] = MappingProxyType(
         "CC-BY-NC-SA-4.0": Use.FORBIDDEN,
         "PolyForm-Noncommercial-1.0.0": Use.FORBIDDEN,
         "LicenseRef-NVIDIA-CC-BY-NC-SA-4.0-parts": Use.FORBIDDEN,
-        "LicenseRef-S-Lab-1.0-noncommercial": Use.FORBIDDEN,
+        "LicenseRef-S-Lab-1.0": Use.FORBIDDEN,
     }
 )
 _WORD = re.compile(r"\s*(\(|\)|[A-Za-z0-9.:+-]+)")

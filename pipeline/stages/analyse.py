@@ -39,7 +39,7 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:

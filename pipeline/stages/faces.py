@@ -118,7 +118,7 @@ class Faces:
         after = replace(photograph, faces=tuple(faces))
         if all(face.decision is Decision.LEFT for face in faces):
             return Step(after, Outcome.SKIPPED, "every face was left as it is", (detector,), "fp32", findings)
-        return Step(after, models=workshop.models, precision="fp32", findings=findings)
+        return Step(after, models=workshop.models, precision=workshop.restorer.precision, findings=findings)
 
 
 def _named(parameters: FacesParameters, model: str | None) -> bool:

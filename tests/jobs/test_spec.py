@@ -493,8 +493,20 @@ def test_json_holds_no_more_than_was_asked_for(make_spec: Merge) -> None:
 
 
 def test_a_model_that_no_adapter_opens_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
-    with pytest.raises(SpecError, match="cannot be opened here yet"):
-        make_spec(recipe={"stages": ["faces"], "faces": {"restorer": "codeformer"}})
+    ours = {"id": "ours", "file": "gfpgan.pth", "sha256": "0" * 64, "architecture": "gfpgan-original", "task": "faces"}
+    with pytest.raises(SpecError, match="its architecture 'gfpgan-original' cannot be opened here yet"):
+        make_spec(
+            models={"local": [ours | {"licence": "MIT"}]}, recipe={"stages": ["faces"], "faces": {"restorer": "ours"}}
+        )
+
+
+def test_a_licence_that_has_to_be_accepted_by_name_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
+    recipe = {"stages": ["faces"], "faces": {"restorer": "codeformer"}}
+    with pytest.raises(SpecError, match=r"LicenseRef-S-Lab-1\.0 only.*accept = \[\"LicenseRef-S-Lab-1\.0\"\]"):
+        make_spec(recipe=recipe, models={"accept": ["MIT"]})
+    accepted = make_spec(recipe=recipe, models={"accept": ["LicenseRef-S-Lab-1.0"]})
+    assert accepted.model_source().accepted == {"LicenseRef-S-Lab-1.0"}
+    assert make_spec(recipe={"stages": ["faces"]}).model_source().accepted == frozenset()
 
 
 def test_a_model_of_another_task_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:

@@ -33,6 +33,17 @@ def test_every_upscaler_has_an_adapter() -> None:
     assert {card.architecture for card in CARDS} >= set(RESTORERS)
 
 
+def test_only_codeformer_asks_for_consent_and_names_its_own_licence() -> None:
+    asking = [card for card in CARDS if card.consent is not None]
+    assert [card.id for card in asking] == ["codeformer"]
+    assert asking[0].consent == asking[0].licence == "LicenseRef-S-Lab-1.0"
+
+
+def test_networks_of_codes_are_not_fit_for_sixteen_bits() -> None:
+    table = by_id()
+    assert not any(table[name].half for name in ("restoreformer", "codeformer"))
+
+
 def test_later_cards_win_and_the_table_is_frozen() -> None:
     mine = replace(CARDS[0], licence="MIT")
     table = by_id((*CARDS, mine))
