@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import ray
 
+from cluster.nodes import Node, alive, at_most
+
 
 class ConnectError(Exception):
     """No cluster answered, or it has nothing to work with. The text is for the user."""
@@ -18,12 +20,19 @@ class ConnectError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a cluster can give: CPUs and GPUs in Ray's count, over all nodes. node_cpus: of the node that has most."""
+    """What a cluster can give. shapes: its nodes, as far as they have something to give. later: the nodes that it may grow to,
+    empty where it stays as it is."""
 
-    cpus: float
-    gpus: float
-    nodes: int
-    node_cpus: float
+    shapes: tuple[Node, ...]
+    later: tuple[Node, ...] = ()
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.shapes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.shapes)
 
 
 @contextmanager
@@ -79,10 +88,8 @@ def _knock(address: str) -> None:
 
 
 def _resources() -> Resources:
-    total = ray.cluster_resources()
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    largest = max((node.get("CPU", 0.0) for node in alive), default=0.0)
-    found = Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), len(alive), largest)
-    if found.cpus <= 0:
+    now = alive()
+    found = Resources(now, at_most(now))
+    if found.cpus <= 0 and not any(node.cpus > 0 for node in found.later):
         raise ConnectError("the cluster has no CPU to give")
     return found

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from pipeline.photograph import Photograph
 
@@ -46,32 +45,19 @@ class Size:
         return 1 if self.channels <= 2 else 3
 
 
-# Bytes a pixel that a stage needs at its peak beyond the photograph it was given and the one it gives back, with a margin
-# over what was measured (docs/large-scans.md). Ingest counts the decoder's process too. Upscale is for a scale of 4.
-_WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
-    {
-        "ingest": lambda size: 3 * size.stored,
-        "analyse": lambda size: 48 + 4 * size.colours,
-        "repair": lambda size: 44 + 6 * size.colours,
-        "faces": lambda size: 16 + 8 * size.colours,
-        "upscale": lambda size: 16 * (40 + size.stored) + 24,
-        "compose": lambda size: 2 * size.stored,
-        "colour": lambda size: 8 * size.colours,
-        "deliver": lambda size: 2 * size.stored,
-    }
-)
-
-
 def size_of(photograph: Photograph) -> Size:
     """As its header would promise it."""
     channels = photograph.pixels.shape[2] + (photograph.alpha is not None)
     return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
-def need(size: Size, stages: Iterable[str]) -> int:
-    """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together."""
+def need(size: Size, working: Iterable[Callable[[Size], int]]) -> int:
+    """Bytes that one photograph takes at most in a pool, all processes of the pool's actor together.
+
+    working: of the pool's stages, as their footprints declare it.
+    """
     # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
-    return _BASE + size.pixels * (2 * size.deep + 1 + max((_WORKING[name](size) for name in stages), default=0))
+    return _BASE + size.pixels * (2 * size.deep + 1 + max((takes(size) for takes in working), default=0))
 
 
 def machine_bytes() -> int:

@@ -31,7 +31,7 @@ from pipeline.models.store import ModelSource, ModelStore
 from pipeline.recipe import Recipe
 from pipeline.record import Record, from_manifest, pack, unpack
 from pipeline.stage import Device, Stage
-from pipeline.stages import STAGES
+from pipeline.stages import FOOTPRINTS, STAGES
 from pipeline.stages.deliver import Deliver
 from pipeline.stages.ingest import Ingest
 from pipeline.storage import Store, StoreOptions
@@ -47,13 +47,15 @@ _RESTARTS = 100
 @dataclass(frozen=True, slots=True)
 class Pool:
     """One actor pool. stages: neighbouring names, `ingest` and `deliver` included. cpus, gpus: what Ray reserves for one
-    actor. threads: CPU threads that its networks use."""
+    actor. threads: CPU threads that its networks use. least: actors that are kept when there is less to do, and that it begins
+    with, on a cluster that grows and shrinks; None for always `size`."""
 
     stages: tuple[str, ...]
     size: int
     cpus: float
     gpus: float
     threads: int
+    least: int | None = None
 
     @property
     def name(self) -> str:
@@ -116,7 +118,8 @@ class StageActor:
         self.models = ModelStore(work.models)
         self.device = device
         self.room = _Room(budget())
-        self.ingest = Ingest(work.recipe.ingest, Store(work.source), work.roots, self.room, self.pool.stages)
+        self.working = [FOOTPRINTS[name].working for name in self.pool.stages]
+        self.ingest = Ingest(work.recipe.ingest, Store(work.source), work.roots, self.room, self.working)
         self.deliver = Deliver(work.recipe.deliver, Store(work.output), work.run, work.stamp.recipe_id)
         self.output = Store(work.output)
         self.stages: dict[str, Stage] = {}
@@ -169,7 +172,7 @@ class StageActor:
         """Wait until the machine has room for what this pool does with the photograph."""
         if record.photograph is not None:
             try:
-                self.room.hold(need(size_of(record.photograph), self.pool.stages))
+                self.room.hold(need(size_of(record.photograph), self.working))
             except ItemError as error:
                 return record.ended(error)
         return record
@@ -279,7 +282,11 @@ def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, *, al
             batch_format="pyarrow",
             zero_copy_batch=True,
             fn_constructor_kwargs={"work": work, "pool": pool, "tally": tally},
-            compute=ActorPoolStrategy(size=pool.size, max_tasks_in_flight_per_actor=1 if alone else 2),
+            compute=ActorPoolStrategy(
+                min_size=pool.size if pool.least is None else min(pool.least, pool.size),
+                max_size=pool.size,
+                max_tasks_in_flight_per_actor=1 if alone else 2,
+            ),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
             udf_modifying_row_count=False,

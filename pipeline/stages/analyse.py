@@ -18,7 +18,7 @@ from pipeline.models.faces import FaceDetector, open_detector
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Face, Photograph
 from pipeline.policy import Policy
-from pipeline.stage import Device, ModelNeed, Parameters, Step
+from pipeline.stage import Device, Footprint, ModelNeed, Parameters, Step
 
 
 class AnalyseParameters(Parameters):
@@ -41,6 +41,9 @@ class Analyse:
     name: ClassVar[str] = "analyse"
     version: ClassVar[str] = "4"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
+    footprint: ClassVar[Footprint] = Footprint(
+        working=lambda size: 48 + 4 * size.colours, seconds=2.0, card_seconds=0.2, card_bytes=2 << 30
+    )
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
         self.parameters = parameters

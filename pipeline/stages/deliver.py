@@ -14,7 +14,7 @@ from pipeline.damage import stored_mask
 from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.photograph import Photograph, narrowed, widened
 from pipeline.record import Event, Record
-from pipeline.stage import Outcome, Parameters
+from pipeline.stage import Footprint, Outcome, Parameters
 from pipeline.storage import Store, join
 
 # Files beyond this many bytes are read back in pieces of as many.
@@ -71,6 +71,7 @@ class Deliver:
 
     name: ClassVar[str] = "deliver"
     version: ClassVar[str] = "3"
+    footprint: ClassVar[Footprint] = Footprint(working=lambda size: 2 * size.stored, seconds=8.0)
 
     def __init__(self, parameters: DeliverParameters, store: Store, run: str, recipe_id: str) -> None:
         self.parameters = parameters

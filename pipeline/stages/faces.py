@@ -22,7 +22,7 @@ from pipeline.models.parsing import open_parser
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Decision, Face, Photograph, Tone, is_neutral
 from pipeline.policy import Policy, ceiling
-from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
+from pipeline.stage import Device, Footprint, ModelNeed, Outcome, Parameters, Step
 
 # Which is used where none is named: the first that is installed.
 PARSERS = ("parsenet", "bisenet")
@@ -60,6 +60,9 @@ class Faces:
     name: ClassVar[str] = "faces"
     version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = FacesParameters
+    footprint: ClassVar[Footprint] = Footprint(
+        working=lambda size: 16 + 8 * size.colours, seconds=30.0, card_seconds=0.2, card_bytes=3 << 30
+    )
 
     def __init__(self, parameters: FacesParameters, policy: Policy) -> None:
         self.parameters = parameters

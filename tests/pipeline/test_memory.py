@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ import skimage.data
 import tifffile
 
 from pipeline import memory
-from pipeline.memory import Size, need
+from pipeline.memory import Size
+from pipeline.stages import FOOTPRINTS
+
+
+def need(size: Size, stages: Iterable[str]) -> int:
+    return memory.need(size, [FOOTPRINTS[name].working for name in stages])
+
 
 # Prints the peak memory of the worker and of its decoder above what they take idle, after one photograph.
 WORKER = """
@@ -101,7 +108,9 @@ def test_more_pixels_and_deeper_ones_need_more() -> None:
 def test_every_stage_has_its_figure() -> None:
     from pipeline.stages import STAGES
 
-    for name in ("ingest", *STAGES, "deliver"):
+    assert tuple(FOOTPRINTS) == ("ingest", *STAGES, "deliver")
+    for name in FOOTPRINTS:
+        assert FOOTPRINTS[name].seconds > 0
         assert need(Size(1, 1, 1, 8), [name]) > 0
 
 
