@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -31,14 +30,11 @@ _PARTS = 8
 Said = Callable[[str], None]
 
 
-def measure_slice(
-    plan: Plan, photographs: int, device: Device | None = None, said: Said = lambda text: None
-) -> Calibration:
+def measure_slice(plan: Plan, photographs: int, device: Device, said: Said = lambda text: None) -> Calibration:
     """Restore a slice of the collection in memory; nothing is written. photographs: how many, spread over all sizes of files.
 
     said: told about each photograph. Raises JobError where none can be measured.
     """
-    device = device or _device()
     chosen = choose(Store(plan.spec.output_options), plan, photographs)
     samples = []
     with _one_core(), Deriver(plan.recipe, Store(plan.spec.source_options), _models(plan), device) as deriver:
@@ -48,7 +44,7 @@ def measure_slice(
             before = time.perf_counter()
             done = deriver.derive(record, plan.recipe_id).record
             sample = _sample(_facts(done), time.perf_counter() - before)
-            said(f"{record.source_uri}  {sample.megapixels:.1f} megapixels  {sum(sample.seconds.values()):.1f} s")
+            said(f"{record.source_uri}  {sample.megapixels:.2f} megapixels  {sum(sample.seconds.values()):.1f} s")
             samples.append(sample)
     found = Calibration(
         plan.recipe_id,
@@ -150,10 +146,11 @@ def _models(plan: Plan) -> Any:
     return replace(plan.spec.model_source(), planned=planned)
 
 
-def _device() -> Device:
+def default_device() -> str:
+    """A card where there is one, as pools of a run take it."""
     import torch
 
-    return Device("cuda" if torch.cuda.is_available() else "cpu", min(8, len(os.sched_getaffinity(0))))
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import typer
 
 from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
+from jobs.cli_plan import calibrate, plan
 from jobs.cli_query import query
 from jobs.cli_trust import replay, verify
 from jobs.cli_upkeep import gc, update
@@ -24,12 +25,15 @@ from jobs.console import AsJson, Job, me, print_json, print_table, say
 from pipeline.errors import JobError, SpecError
 
 if TYPE_CHECKING:
+    from jobs.forecast import Foreseen
     from jobs.run import Summary
     from jobs.rundir import Plan
     from jobs.spec import JobSpec
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.command()(plan)
+app.command()(calibrate)
 app.command()(query)
 app.command()(verify)
 app.command()(replay)
@@ -79,56 +83,6 @@ def demo(
         say(f"Look at   {sheet}")
     # One file of the demo is broken on purpose: a typed refusal is what should come of it.
     say(f"\nNext:\n  {me()} query {plan.run}\n  {me()} verify {plan.run} --sources\n  {me()} models list")
-
-
-@app.command()
-def plan(job: Job, as_json: AsJson = False) -> None:
-    """Freeze the manifest and print counts, bytes, models and pools. Reads no photograph."""
-    from jobs.graph import stage_groups
-    from jobs.rundir import prepare
-    from jobs.spec import load_spec
-    from pipeline.models.licences import commercial_use
-
-    planned = prepare(load_spec(job))
-    groups = stage_groups(planned)
-    if as_json:
-        print_json(
-            {
-                "run": planned.run,
-                "run_id": planned.run_id,
-                "recipe_id": planned.recipe_id,
-                "photographs": planned.photographs,
-                "bytes": planned.index.known_bytes,
-                "refused": planned.index.refused,
-                "ignored": planned.index.ignored,
-                "models": [
-                    {
-                        "id": m.id,
-                        "required": m.required,
-                        "sha256": m.sha256,
-                        "licence": m.licence,
-                        "commercial_use": str(commercial_use(m.licence)),
-                    }
-                    for m in planned.models
-                ],
-                "pools": ["+".join(names) for names, _ in groups],
-            }
-        )
-        return
-    ignored = ", ".join(f"{count} {suffix}" for suffix, count in planned.index.ignored.items())
-    say(f"Run       {planned.run}  ({'new' if planned.new else 'planned before'})")
-    say(f"Recipe    {planned.recipe_id[:16]}  policy {planned.recipe.policy.name}")
-    say(f"Source    {planned.photographs:,} photographs, {planned.index.known_bytes / 1e6:,.1f} MB")
-    if planned.index.refused:
-        say(f"Refused   {planned.index.refused:,} entries while listing (duplicates, unreadable folders)")
-    if ignored:
-        say(f"Left out  {ignored}")
-    for use in planned.models:
-        state = "ready" if use.sha256 else "not installed: its stage does without and records it"
-        say(f"Model     {use.id}  {use.licence}  {state}")
-    for names, heavy in groups:
-        say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")
-    say(f"\nNext:\n  {me()} run {job}")
 
 
 @app.command()
@@ -221,6 +175,8 @@ def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
 
 
 def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summary]:
+    from jobs.forecast import said
+    from jobs.graph import said as pools_said
     from jobs.progress import Progress
     from jobs.run import execute
     from jobs.rundir import prepare
@@ -228,10 +184,19 @@ def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summ
     planned = prepare(spec)
     if not quiet:
         say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
+
+    def announce(foreseen: Foreseen) -> None:
+        if not quiet:
+            for line in (
+                *pools_said(foreseen.layout),
+                *(said(foreseen.forecast) if foreseen.forecast is not None else ()),
+            ):
+                say(line, err=True)
+
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
     try:
         with _stopped_by_sigterm(), Progress(stages, quiet=quiet) as progress:
-            return planned, execute(planned, progress.watch, retry=retry)
+            return planned, execute(planned, progress.watch, retry=retry, announce=announce)
     except KeyboardInterrupt:
         say("\nStopped. Run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
@@ -258,6 +223,7 @@ def _write_sheet(run: str, path: Path) -> str | None:
 
 
 def _print_summary(summary: Summary, endpoint: str | None = None) -> None:
+    from jobs.forecast import compared
     from jobs.progress import clock
     from jobs.query import STAGES, open_run
     from jobs.query import STATUS as BY_STATUS
@@ -267,6 +233,8 @@ def _print_summary(summary: Summary, endpoint: str | None = None) -> None:
         print_table("Stages", records.ask(STAGES))
     if summary.worked_on:
         say(f"{summary.worked_on} photographs worked on in {clock(summary.seconds)}.")
+        if summary.foreseen is not None:
+            say(compared(summary.foreseen, summary.seconds))
     else:
         say(f"Nothing was missing: the {summary.photographs:,} photographs listed when it was planned are done.")
 

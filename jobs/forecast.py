@@ -74,10 +74,8 @@ def compared(foreseen: Interval, seconds: float) -> str:
     off = seconds / foreseen.middle - 1
     way = "more" if off >= 0 else "less"
     place = "within" if foreseen.low <= seconds <= foreseen.high else "outside"
-    return (
-        f"Foreseen were {clock(foreseen.middle)} ({clock(foreseen.low)} to {clock(foreseen.high)}): it took {abs(off):.0%} {way}, "
-        f"{place} the interval."
-    )
+    interval = f"{clock(foreseen.low)} to {clock(foreseen.high)}"
+    return f"Foreseen were {clock(foreseen.middle)} ({interval}): it took {abs(off):.0%} {way}, {place} the interval."
 
 
 def _amount(interval: Interval) -> str:
