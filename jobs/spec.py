@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from pipeline.codecs import PagePolicy
 from pipeline.confinement import refusal, target_refusal
@@ -107,6 +107,22 @@ class PoolBounds(_Section):
         return self
 
 
+def _actors(value: object) -> int | PoolBounds:
+    """A number or a table; one fault for what is neither, where a union would tell one for each."""
+    if isinstance(value, PoolBounds):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError("a pool has at least one actor")
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("a number of actors, or a table with min and max")
+    try:
+        return PoolBounds.model_validate(dict(value))
+    except ValidationError as error:
+        raise ValueError("; ".join(describe_faults(error))) from error
+
+
 class Price(_Section):
     """What is paid, for `albumen plan`. cpu_hour, gpu_hour: for one CPU, for one GPU. gigabyte: written, and kept for a month
     (10^9 bytes). thousand_requests: to the store. currency: as it is printed."""
@@ -125,7 +141,7 @@ class Cluster(_Section):
 
     address: str | None = None
     cpus: int | None = Field(default=None, ge=1)
-    pools: Mapping[str, Annotated[int, Field(ge=1)] | PoolBounds] = Field(default_factory=dict)
+    pools: Mapping[str, Annotated[int | PoolBounds, PlainValidator(_actors)]] = Field(default_factory=dict)
     calibration: str | None = None
     deadline_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     deadline_seconds_per_megapixel: float = Field(default=3600.0, ge=0, allow_inf_nan=False)

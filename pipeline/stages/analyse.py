@@ -42,7 +42,7 @@ class Analyse:
     version: ClassVar[str] = "4"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
     footprint: ClassVar[Footprint] = Footprint(
-        working=lambda size: 48 + 4 * size.colours, seconds=2.0, card_seconds=0.2, card_bytes=2 << 30
+        working=lambda size: 48 + 4 * size.colours, seconds=2.0, card_seconds=0.1, card_bytes=2 << 30
     )
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cluster.nodes import Node
 from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, allocate
 
-quick = settings(max_examples=120, deadline=None, database=None)
+quick = settings(max_examples=60, deadline=None, database=None)
 GB = 10**9
 
 seconds = st.sampled_from([0.01, 0.3, 2.0, 5.0, 60.0, 600.0])
