@@ -126,7 +126,7 @@ def test_a_cluster_without_cards_is_used(found: Kinds, nodes: list[Node]) -> Non
 @quick
 @given(kinds, clusters, st.one_of(plain, carded))
 def test_another_node_never_makes_a_run_slower(found: Kinds, nodes: list[Node], more: Node) -> None:
-    if more.gpus and not any(node.gpus for node in nodes) or any(node.gpus for node in nodes) and not more.gpus:
+    if (more.gpus > 0) != any(node.gpus for node in nodes):
         # The first card changes where networks run, and how fast a card is beside cores is not for this test.
         more = nodes[0]
     demands = named(found)
