@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
 
 from pipeline.codecs import PagePolicy
 from pipeline.confinement import refusal, target_refusal
@@ -107,7 +107,7 @@ class PoolBounds(_Section):
         return self
 
 
-def _actors(value: object) -> int | PoolBounds:
+def _actors(value: object, _: object) -> int | PoolBounds:
     """A number or a table; one fault for what is neither, where a union would tell one for each."""
     if isinstance(value, PoolBounds):
         return value
@@ -141,7 +141,7 @@ class Cluster(_Section):
 
     address: str | None = None
     cpus: int | None = Field(default=None, ge=1)
-    pools: Mapping[str, Annotated[int | PoolBounds, PlainValidator(_actors)]] = Field(default_factory=dict)
+    pools: Mapping[str, Annotated[int | PoolBounds, WrapValidator(_actors)]] = Field(default_factory=dict)
     calibration: str | None = None
     deadline_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     deadline_seconds_per_megapixel: float = Field(default=3600.0, ge=0, allow_inf_nan=False)
