@@ -120,7 +120,8 @@ def _actors(value: object, _: object) -> int | PoolBounds:
     try:
         return PoolBounds.model_validate(dict(value))
     except ValidationError as error:
-        raise ValueError("; ".join(describe_faults(error))) from error
+        texts = (text.removeprefix(": ").removeprefix("value error, ") for text in describe_faults(error))
+        raise ValueError("; ".join(texts)) from error
 
 
 class Price(_Section):
