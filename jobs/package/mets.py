@@ -1,15 +1,20 @@
-"""METS 1.12: a folder for each photograph, its files, and mets.xml with Dublin Core, PREMIS, the files and their structure."""
+"""METS 1.12: a folder for each photograph, with its files, premis.xml, and mets.xml over them.
+
+PREMIS is pointed to and not wrapped: its objects name their types by xsi:type, which a validator that was given the schema of
+METS alone does not know.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jobs.package.contents import Entry, Role, original_name
 from jobs.package.layout import Laid, Room, into_place, lay_out
-from jobs.package.premis import PREMIS, Premis
-from jobs.package.xml import XSI, child, document
+from jobs.package.premis import Premis
+from jobs.package.xml import child, document
 from pipeline import __version__
 
 if TYPE_CHECKING:
@@ -31,7 +36,10 @@ class MetsWriter:
     def add(self, entry: Entry) -> None:
         folder = self._room.package / "photographs" / entry.item_id[:2] / entry.item_id
         laid = lay_out(self._room, entry, folder)
-        (folder / "mets.xml").write_bytes(document(self._document(entry, laid)))
+        places = {one.role: quote(one.path) for one in laid}
+        premis = Premis(entry, self._room.moment, places, self._room.run_id).document()
+        (folder / "premis.xml").write_bytes(premis)
+        (folder / "mets.xml").write_bytes(document(self._document(entry, laid, premis)))
         self.counts["documents"] += 1
 
     def close(self) -> None:
@@ -40,45 +48,32 @@ class MetsWriter:
     def publish(self) -> None:
         into_place(self._room)
 
-    def _document(self, entry: Entry, laid: list[Laid]) -> etree._Element:
+    def _document(self, entry: Entry, laid: list[Laid], premis: bytes) -> etree._Element:
         from lxml import etree
 
-        spaces = {"mets": METS, "xlink": XLINK, "premis": PREMIS, "dc": DC, "xsi": XSI}
         label = original_name(entry.row["source_uri"])
         facts = {"OBJID": f"urn:albumen:{entry.item_id}", "TYPE": "photograph", "LABEL": label}
-        root = etree.Element(f"{{{METS}}}mets", facts, nsmap=spaces)
-        header = child(root, METS, "metsHdr", None, {"CREATEDATE": f"{self._room.moment:%Y-%m-%dT%H:%M:%SZ}"})
+        root = etree.Element(f"{{{METS}}}mets", facts, nsmap={"mets": METS, "xlink": XLINK, "dc": DC})
+        moment = f"{self._room.moment:%Y-%m-%dT%H:%M:%SZ}"
+        header = child(root, METS, "metsHdr", None, {"CREATEDATE": moment})
         agent = child(header, METS, "agent", None, {"ROLE": "CREATOR", "TYPE": "OTHER", "OTHERTYPE": "SOFTWARE"})
         child(agent, METS, "name", f"albumen {__version__}")
         _describe(root, entry, label)
-        technical = self._administer(root, entry, laid)
-        _list_files(root, laid, technical)
+        holder = child(child(root, METS, "amdSec"), METS, "digiprovMD", None, {"ID": "premis"})
+        pointer = {"MDTYPE": "PREMIS", "MDTYPEVERSION": "3.0", "MIMETYPE": "application/xml"}
+        checked = {"SIZE": str(len(premis)), "CHECKSUM": hashlib.sha256(premis).hexdigest(), "CHECKSUMTYPE": "SHA-256"}
+        child(holder, METS, "mdRef", None, pointer | checked | _link("premis.xml"))
+        _list_files(root, laid)
         division = child(child(root, METS, "structMap", None, {"TYPE": "physical"}), METS, "div")
-        division.attrib.update({"TYPE": "photograph", "LABEL": label, "DMDID": "dmd", "ADMID": "amd"})
+        division.attrib.update({"TYPE": "photograph", "LABEL": label, "DMDID": "dmd", "ADMID": "premis"})
         for number in range(len(laid)):
             child(division, METS, "fptr", None, {"FILEID": f"file-{number}"})
         return root
 
-    def _administer(self, root: etree._Element, entry: Entry, laid: list[Laid]) -> dict[Role, str]:
-        """PREMIS. Gives the id of each object's section."""
-        places: dict[Role, str] = {one.role: quote(one.path) for one in laid}
-        premis = Premis(entry, self._room.moment, places, self._room.run_id)
-        section = child(root, METS, "amdSec", None, {"ID": "amd"})
-        ids: dict[Role, str] = {}
-        for role, element in premis.objects():
-            ids[role] = f"object-{role}"
-            _wrap(section, "techMD", ids[role], "PREMIS:OBJECT", element)
-        for number, element in enumerate(premis.events()):
-            _wrap(section, "digiprovMD", f"event-{number}", "PREMIS:EVENT", element)
-        for number, element in enumerate(premis.agents()):
-            _wrap(section, "digiprovMD", f"agent-{number}", "PREMIS:AGENT", element)
-        return ids
 
-
-def _wrap(section: etree._Element, name: str, identifier: str, kind: str, element: etree._Element) -> None:
-    holder = child(section, METS, name, None, {"ID": identifier})
-    wrapped = child(holder, METS, "mdWrap", None, {"MDTYPE": kind, "MDTYPEVERSION": "3.0"})
-    child(wrapped, METS, "xmlData").append(element)
+def _link(path: str) -> dict[str, str]:
+    """Relative to mets.xml."""
+    return {"LOCTYPE": "URL", f"{{{XLINK}}}type": "simple", f"{{{XLINK}}}href": quote(path)}
 
 
 def _describe(root: etree._Element, entry: Entry, label: str) -> None:
@@ -105,7 +100,7 @@ def _columns(description: str | None) -> dict[str, str]:
     return {str(name): str(value) for name, value in pairs if value not in (None, "")}
 
 
-def _list_files(root: etree._Element, laid: list[Laid], technical: dict[Role, str]) -> None:
+def _list_files(root: etree._Element, laid: list[Laid]) -> None:
     section = child(root, METS, "fileSec")
     for role in Role:
         members = [(number, one) for number, one in enumerate(laid) if one.role is role]
@@ -119,7 +114,6 @@ def _list_files(root: etree._Element, laid: list[Laid], technical: dict[Role, st
                 "SIZE": str(one.size),
                 "CHECKSUM": one.sha256,
                 "CHECKSUMTYPE": "SHA-256",
+                "ADMID": "premis",
             }
-            file = child(group, METS, "file", None, facts | ({"ADMID": technical[role]} if role in technical else {}))
-            link = {f"{{{XLINK}}}type": "simple", f"{{{XLINK}}}href": quote(one.path)}
-            child(file, METS, "FLocat", None, {"LOCTYPE": "URL"} | link)
+            child(child(group, METS, "file", None, facts), METS, "FLocat", None, _link(one.path))

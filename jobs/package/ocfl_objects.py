@@ -62,8 +62,10 @@ class OcflWriter:
             if self._extends and standing.exists():
                 self._add_version(entry, content, standing, self._room.package / where)
             else:
-                self._object(entry).create(str(content), self._metadata(entry), objdir=str(self._room.package / where))
-                self._staged.append((self._room.package / where, standing))
+                staged = self._room.package / where
+                staged.parent.mkdir(parents=True, exist_ok=True)
+                self._object(entry).create(str(content), self._metadata(entry), objdir=str(staged))
+                self._staged.append((staged, standing))
                 self.counts["objects"] += 1
         finally:
             shutil.rmtree(content, ignore_errors=True)
@@ -99,6 +101,7 @@ class OcflWriter:
             if not version.diff_with_previous():
                 self.counts["unchanged"] += 1
                 return
+            staged.parent.mkdir(parents=True, exist_ok=True)
             held.open_obj_fs(str(staged), create=True)
             held.write_new_version(version)
         except (ocfl.ObjectException, ocfl.NewVersionException, ocfl.InventoryException) as error:
@@ -109,7 +112,7 @@ class OcflWriter:
     def _object(self, entry: Entry) -> Any:
         import ocfl
 
-        return ocfl.Object(identifier=object_id(entry.item_id), spec_version="1.1", fixity=["sha256"])
+        return ocfl.Object(identifier=object_id(entry.item_id), spec_version="1.1")
 
     def _metadata(self, entry: Entry) -> Any:
         import ocfl

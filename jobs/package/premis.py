@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.package.contents import Entry, Role, original_name
 from jobs.package.layout import Room, into_place
-from jobs.package.xml import XSI, child, document
+from jobs.package.xml import XSI, child
 from pipeline import __version__
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ _FACTS = ("parameters", "input_sha256", "output_sha256", "changed_fraction", "se
 
 @dataclass(frozen=True, slots=True)
 class Premis:
-    """The elements of a photograph. objects: by role, each an `object` element. files: roles that were read and held
-    against their digests when this was made. places: where each file is."""
+    """What a photograph's document says. places: where each file is; moment: when they were read and compared."""
 
     entry: Entry
     moment: datetime
@@ -50,20 +49,25 @@ class Premis:
     run_id: str
     _agents: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def objects(self) -> Iterator[tuple[Role, etree._Element]]:
+    def document(self) -> bytes:
+        root = _element("premis")
+        root.extend(self._objects())
+        root.extend(self._events())
+        # Of all events: they come to be known while these are made.
+        root.extend([_agent(identifier, facts) for identifier, facts in self._agents.items()])
+        return document(root)
+
+    def _objects(self) -> Iterator[etree._Element]:
         row = self.entry.row
-        yield (
-            Role.ORIGINAL,
-            self._object(Role.ORIGINAL, row["source_sha256"], row["source_bytes"], row["source_format"]),
-        )
+        yield self._object(Role.ORIGINAL, row["source_sha256"], row["source_bytes"], row["source_format"])
         for role in (Role.RESTORED, Role.MASK):
             file = self.entry.file(role)
             if file is not None:
                 made = self._object(role, file.sha256, file.size, file.media_type)
                 self._derived(made, role)
-                yield role, made
+                yield made
 
-    def events(self) -> Iterator[etree._Element]:
+    def _events(self) -> Iterator[etree._Element]:
         events = self.entry.row["events"] or ()
         for number, event in enumerate(events):
             yield self._stage(number, event)
@@ -74,17 +78,12 @@ class Premis:
             yield self._packaging("fixity", "the files were read and have the SHA-256 that the record says")
         yield self._packaging("package", f"described and packaged from run {self.run_id}")
 
-    def agents(self) -> Iterator[etree._Element]:
-        """Of all events so far: ask last."""
-        for identifier, facts in self._agents.items():
-            yield _agent(identifier, facts)
-
-    def identifier(self, role: Role) -> str:
+    def _identifier(self, role: Role) -> str:
         return f"{self.entry.item_id}/{role}"
 
     def _object(self, role: Role, sha256: str | None, size: int | None, kind: str | None) -> etree._Element:
         element = _element("object", {f"{{{XSI}}}type": "premis:file"})
-        _identified(element, "object", self.identifier(role))
+        _identified(element, "object", self._identifier(role))
         characteristics = child(element, PREMIS, "objectCharacteristics")
         if sha256 is not None:
             fixity = child(characteristics, PREMIS, "fixity")
@@ -106,7 +105,7 @@ class Premis:
         relation = child(element, PREMIS, "relationship")
         _term(relation, "relationshipType", "relationshipType", ("der", "derivation"))
         _term(relation, "relationshipSubType", "relationshipSubType", ("hss", "has source"))
-        _identified(relation, "relatedObject", self.identifier(Role.ORIGINAL))
+        _identified(relation, "relatedObject", self._identifier(Role.ORIGINAL))
         events = self.entry.row["events"] or ()
         last = next((n for n, event in enumerate(events) if event["stage"] == "deliver"), None)
         if last is not None:
@@ -130,9 +129,9 @@ class Premis:
         self._executed(element, self.entry.row["software"], {})
         for model in event["models"] or ():
             self._executed(element, f"{model['id']} sha256:{model['sha256']}", model)
-        _linked(element, self.identifier(Role.ORIGINAL), _SOURCE)
+        _linked(element, self._identifier(Role.ORIGINAL), _SOURCE)
         if self.entry.restored and event["stage"] not in ("ingest", "analyse") and event["outcome"] == "applied":
-            _linked(element, self.identifier(Role.RESTORED), _OUTCOME)
+            _linked(element, self._identifier(Role.RESTORED), _OUTCOME)
         return element
 
     def _refused(self) -> etree._Element:
@@ -142,7 +141,7 @@ class Premis:
             [row["reason"], row["detail"]],
         )  # fmt: skip
         self._executed(element, row["software"], {})
-        _linked(element, self.identifier(Role.ORIGINAL), _SOURCE)
+        _linked(element, self._identifier(Role.ORIGINAL), _SOURCE)
         return element
 
     def _packaging(self, name: str, text: str) -> etree._Element:
@@ -151,7 +150,7 @@ class Premis:
         self._executed(element, f"albumen {__version__}", {})
         roles = [file.role for file in self.entry.files] if name == "fixity" else list(self._there())
         for role in roles:
-            _linked(element, self.identifier(role), _SOURCE)
+            _linked(element, self._identifier(role), _SOURCE)
         return element
 
     def _there(self) -> Iterator[Role]:
@@ -245,13 +244,9 @@ class PremisWriter:
             self._room.files.verify(file)
         places = {file.role: file.uri for file in entry.files}
         premis = Premis(entry, self._room.moment, places, self._room.run_id)
-        root = _element("premis")
-        root.extend([element for _, element in premis.objects()])
-        root.extend(premis.events())
-        root.extend(premis.agents())
         folder = self._room.package / "premis" / entry.item_id[:2]
         folder.mkdir(exist_ok=True)
-        (folder / f"{entry.item_id}.xml").write_bytes(document(root))
+        (folder / f"{entry.item_id}.xml").write_bytes(premis.document())
         self.counts["documents"] += 1
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from jobs.rundir import Plan, prepare
 from jobs.spec import parse_spec
 from pipeline import provenance
 from pipeline.errors import Status
+from pipeline.guard import Decoder
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.photograph import Decision, Face, Likeness
 from pipeline.record import Record, from_manifest
@@ -97,15 +98,18 @@ class Maker:
     """Makes runs below a folder, which hold the same photographs by their collection's name and their sources' names."""
 
     folder: Path
+    decoder: Decoder
 
-    def plan(self, name: str = "run", *, file_format: str = "tiff", stages: tuple[str, ...] = ()) -> Plan:
+    def plan(
+        self, name: str = "run", *, file_format: str = "tiff", stages: tuple[str, ...] = (), source: str = "scans"
+    ) -> Plan:
         if not (self.folder / "scans").exists():
             (self.folder / "scans").mkdir(parents=True)
             for scan, data in scans().items():
                 (self.folder / "scans" / scan).write_bytes(data)
         recipe = {"stages": list(stages or ("analyse", "repair", "colour")), "policy": "presentation"}
         data = {
-            "collection": {"name": "albums", "source": "scans"},
+            "collection": {"name": "albums", "source": source},
             "output": {"uri": name, "format": file_format},
             "recipe": recipe,
         }
@@ -115,7 +119,7 @@ class Maker:
         """leave: photographs at the end of the manifest that get no row."""
         plan = self.plan(name, **options)
         records = [record for table in manifest.parts(Store(), plan.run) for record in from_manifest(table)]
-        done = list(_worked(plan, records[: len(records) - leave]))
+        done = list(_worked(plan, records[: len(records) - leave], self.decoder))
         with lease.hold(Store(), plan.run, "run") as held:
             for record in done:
                 provenance.commit(Store(), plan.run, plan.stamp(held.term), [record])
@@ -124,10 +128,11 @@ class Maker:
         return plan
 
 
-def _worked(plan: Plan, records: list[Record]) -> Any:
+def _worked(plan: Plan, records: list[Record], decoder: Decoder) -> Any:
     """As workers do it; what a face restorer would say is put into the record of the first photograph."""
     models = ModelStore(ModelSource(cache="/nowhere", planned=frozenset()))
     ingest = Ingest(plan.recipe.ingest, Store())
+    ingest.decoder = decoder
     deliver = Deliver(plan.recipe.deliver, Store(), plan.run, plan.recipe_id)
     stages = [(STAGES[spec.name](spec.parameters, plan.recipe.policy), spec.parameters) for spec in plan.recipe.stages]
     for record in records:
@@ -136,38 +141,50 @@ def _worked(plan: Plan, records: list[Record]) -> Any:
             stage.open(models, Device())
             [record] = run_stage(stage, parameters, [record], models, Device())
         if record.item_no == 0 and record.status is Status.PENDING:
-            events = [
-                replace(event, models=(_MODEL,)) if event.stage == "repair" else event for event in record.events
-            ]
+            events = [replace(event, models=(_MODEL,)) if event.stage == "repair" else event for event in record.events]
             record = replace(record, faces=FACES, events=tuple(events))
         record = run_end(deliver, deliver.parameters, deliver.write, record)
         yield replace(record, status=Status.RESTORED) if record.status is Status.PENDING else record
-    ingest.close()
 
 
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    Maker(folder).run()
-    return folder
+def _decoder() -> Iterator[Decoder]:
+    decoder = Decoder()
+    yield decoder
+    decoder.close()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, _decoder: Decoder) -> Path:
+    """A folder with scans and two runs over them, which no test changes."""
+    maker = Maker(tmp_path_factory.mktemp("finished"), _decoder)
+    maker.run()
+    maker.run("second", stages=("analyse", "colour"))
+    return maker.folder
+
+
+@pytest.fixture(scope="session")
+def sound(finished: Path) -> Path:
+    """A run at its end: six photographs restored, two refused; TIFF, compacted."""
+    return finished / "run"
+
+
+@pytest.fixture(scope="session")
+def second(finished: Path) -> Path:
+    """The same photographs in a later run with another recipe."""
+    return finished / "second"
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> Maker:
-    return Maker(tmp_path)
+def maker(tmp_path: Path, _decoder: Decoder) -> Maker:
+    return Maker(tmp_path, _decoder)
 
 
 @pytest.fixture
-def sound(_finished: Path) -> Path:
-    """A run at its end, for tests that only read it: six photographs restored, two refused; TIFF, compacted."""
-    return _finished / "run"
-
-
-@pytest.fixture
-def run(_finished: Path, tmp_path: Path) -> Path:
-    """The same, to be changed: its originals and its files are the test's own."""
-    shutil.copytree(_finished, tmp_path / "own")
-    return tmp_path / "own" / "run"
+def run(sound: Path, tmp_path: Path) -> Path:
+    """A copy of `sound` whose own files a test may change; its originals are the other's."""
+    shutil.copytree(sound, tmp_path / "run")
+    return tmp_path / "run"
 
 
 @dataclass(frozen=True)
@@ -225,9 +242,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     pem = [one.public_bytes(serialization.Encoding.PEM) for one in (own, above)]
     (folder / "chain.pem").write_bytes(b"".join(pem))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return Keys(folder / "chain.pem", folder / "key.pem", pem[1].decode())
 
