@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -13,6 +13,7 @@ from pipeline.errors import AlbumenError
 from pipeline.storage import Store, is_local, local_path
 
 _PIECE = 1 << 20
+_NAMES = {Role.ORIGINAL: "original", Role.RESTORED: "restored file", Role.MASK: "mask"}
 
 
 class DamagedError(AlbumenError):
@@ -51,30 +52,32 @@ class Files:
             self.faults.append(str(error))
 
     def _read(self, file: File, sink: IO[bytes] | _Memory | None) -> int:
-        store = self.originals if file.role is Role.ORIGINAL else self.outputs
-        what = (
-            "original" if file.role is Role.ORIGINAL else f"{file.role} file" if file.role is Role.RESTORED else "mask"
-        )
         digest, size = hashlib.sha256(), 0
-        try:
-            # A pipe or a device in the place of a file would never end.
-            if is_local(file.uri) and not local_path(file.uri).is_file():
-                raise DamagedError(f"{file.uri}: the {what} is not there")
-            with store.open(file.uri) as source, nullcontext(sink) as target:
-                while piece := source.read(_PIECE):
-                    digest.update(piece)
-                    size += len(piece)
-                    if target is not None:
-                        target.write(piece)
-        except FileNotFoundError as error:
-            raise DamagedError(f"{file.uri}: the {what} is not there") from error
-        except OSError as error:
-            if error.filename is not None and str(error.filename) == getattr(sink, "name", None):
-                raise
-            raise DamagedError(f"{file.uri}: the {what} cannot be read: {error.strerror or error}") from error
+        for piece in self._pieces(file):
+            digest.update(piece)
+            size += len(piece)
+            if sink is not None:
+                sink.write(piece)
         if digest.hexdigest() != file.sha256:
-            raise DamagedError(f"{file.uri}: the {what} has changed: sha256 is {digest.hexdigest()}, not {file.sha256}")
+            found = digest.hexdigest()
+            raise DamagedError(f"{file.uri}: the {_NAMES[file.role]} has changed: sha256 is {found}, not {file.sha256}")
         return size
+
+    def _pieces(self, file: File) -> Iterator[bytes]:
+        """Raises DamagedError where they cannot be read; what happens to whoever writes them is not its business."""
+        store = self.originals if file.role is Role.ORIGINAL else self.outputs
+        what = f"{file.uri}: the {_NAMES[file.role]}"
+        # A pipe or a device in the place of a file would never end.
+        if is_local(file.uri) and not local_path(file.uri).is_file():
+            raise DamagedError(f"{what} is not there")
+        try:
+            with store.open(file.uri) as source:
+                while piece := source.read(_PIECE):
+                    yield piece
+        except FileNotFoundError as error:
+            raise DamagedError(f"{what} is not there") from error
+        except OSError as error:
+            raise DamagedError(f"{what} cannot be read: {error.strerror or error}") from error
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.package.contents import Entry, Role, original_name
 from jobs.package.layout import Room, into_place
-from jobs.package.xml import XSI, child
+from jobs.package.xml import XSI, child, document
 from pipeline import __version__
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jobs.package.contents import ANY_TYPE, Entry, File, Role
+from jobs.package.contents import ANY_TYPE, Entry, Role, original_name
 from pipeline import __version__
 from pipeline.codecs.xmp import ENHANCED, GENERATIVE
 from pipeline.errors import JobError, SpecError
@@ -56,7 +56,7 @@ class Signer:
             info = c2pa.C2paSignerInfo(credentials.algorithm, *texts, credentials.timestamps)
             self._signer = c2pa.Signer.from_info(info)
             # Whether key and certificate fit is known by trying, before hours of copying.
-            self._write({"title": "trial"}, "image/png", io.BytesIO(_pixel()), io.BytesIO(), None)
+            self._write(_TRIAL, "image/png", io.BytesIO(_pixel()), io.BytesIO(), None)
         except c2pa.C2paError as error:
             raise SpecError(
                 f"{credentials.certificate} and {credentials.key} do not sign with {credentials.algorithm}: {error}",
@@ -72,13 +72,11 @@ class Signer:
         target = folder / (restored.name if embeds else restored.stem + ".c2pa")
         try:
             with restored.open("rb") as source, target.open("w+b") as sink:
-                original = entry.file(Role.ORIGINAL)
-                given = None if original is None else (original, paths[Role.ORIGINAL])
-                manifest = _manifest(entry, kind, with_original=given is not None)
+                manifest, original = _manifest(entry, kind), paths.get(Role.ORIGINAL)
                 if embeds:
-                    self._write(manifest, kind, source, sink, given)
+                    self._write(manifest, kind, source, sink, (entry, original))
                 else:
-                    sink.write(self._write(manifest, ANY_TYPE, source, io.BytesIO(), given, embed=False))
+                    sink.write(self._write(manifest, ANY_TYPE, source, io.BytesIO(), (entry, original), embed=False))
         except self._c2pa.C2paError as error:
             raise JobError(f"{entry.item_id} cannot be signed: {error}") from error
         return target
@@ -89,7 +87,7 @@ class Signer:
         kind: str,
         source: Any,
         sink: Any,
-        given: tuple[File, Path] | None,
+        given: tuple[Entry, Path | None] | None,
         *,
         embed: bool = True,
     ) -> bytes:
@@ -97,18 +95,36 @@ class Signer:
         if not embed:
             builder.set_no_embed()
         if given is not None:
-            file, path = given
-            facts = {"title": file.name, "relationship": "parentOf", "instance_id": _instance(file.sha256)}
-            # Of a kind that the library reads, an original brings along the credentials that it has.
-            known = file.media_type in self._c2pa.Reader.get_supported_mime_types()
-            with path.open("rb") as original:
-                builder.add_ingredient(json.dumps(facts), file.media_type if known else ANY_TYPE, original)
+            self._add_original(builder, *given)
         data: bytes = builder.sign(self._signer, kind, source, sink)
         return data
+
+    def _add_original(self, builder: Any, entry: Entry, path: Path | None) -> None:
+        """path: None where the original is gone; its digest names it all the same."""
+        name, digest = original_name(entry.row["source_uri"]), entry.row["source_sha256"]
+        facts = json.dumps({"title": name, "relationship": "parentOf", "instance_id": _instance(digest)})
+        with io.BytesIO() if path is None else path.open("rb") as original:
+            kind = ANY_TYPE if path is None else _type_of(entry, Role.ORIGINAL)
+            # Of a kind that the library reads, an original brings along the credentials that it has.
+            known = kind in self._c2pa.Reader.get_supported_mime_types()
+            builder.add_ingredient(facts, kind if known else ANY_TYPE, original)
 
 
 _GENERATOR: Mapping[str, Any] = MappingProxyType(
     {"claim_generator_info": [{"name": "albumen", "version": __version__}]}
+)
+
+
+_TRIAL: Mapping[str, Any] = MappingProxyType(
+    {
+        "title": "trial",
+        "assertions": [
+            {
+                "label": "c2pa.actions.v2",
+                "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": ENHANCED}]},
+            }
+        ],
+    }
 )
 
 
@@ -143,20 +159,15 @@ def _instance(sha256: str) -> str:
     return f"urn:sha256:{sha256}"
 
 
-def _manifest(entry: Entry, kind: str, *, with_original: bool) -> dict[str, Any]:
+def _manifest(entry: Entry, kind: str) -> dict[str, Any]:
     row = entry.row
-    opened: list[dict[str, Any]] = []
-    if with_original:
-        opened.append({"action": "c2pa.opened", "parameters": {"ingredientIds": [_instance(row["source_sha256"])]}})
-    else:
-        # Where the original cannot be handed over, the signature still says what the photograph came from.
-        opened.append({"action": "c2pa.opened", "description": f"the original, sha256 {row['source_sha256']}"})
+    opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [_instance(row["source_sha256"])]}}
     names = ("item_id", "run_id", "recipe_id", "software", "source_sha256", "output_sha256")
     return {
         "title": row["output_uri"].rsplit("/", 1)[1],
         "format": kind,
         "assertions": [
-            {"label": "c2pa.actions.v2", "data": {"actions": opened + [_action(event) for event in _changes(row)]}},
+            {"label": "c2pa.actions.v2", "data": {"actions": [opened, *map(_action, _changes(row))]}},
             {"label": "albumen.provenance", "data": {name: row[name] for name in names}},
         ],
     }

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from lxml import etree
-from PIL import Image
+from PIL import Image, ImageCms
 
 from jobs import lease, manifest
 from jobs.rundir import Plan, prepare
@@ -73,13 +73,17 @@ def _pillow(seed: int, form: str, **options: Any) -> bytes:
     return target.getvalue()
 
 
+def srgb() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
 def scans() -> dict[str, bytes]:
     turned = Image.Exif()
     turned[0x0112] = 6
     tiff = io.BytesIO()
     tifffile.imwrite(tiff, _pixels(3).astype(np.uint16) * 257, photometric="rgb", compression="zlib")
     return {
-        "1 with blanks & Ä<é>.png": _pillow(1, "PNG", dpi=(300, 300)),
+        "1 with blanks & Ä<é>.png": _pillow(1, "PNG", dpi=(300, 300), icc_profile=srgb()),
         "2.jpg": _pillow(2, "JPEG", quality=95, exif=turned),
         "3-deep.tif": tiff.getvalue(),
         "4.webp": _pillow(4, "WEBP", lossless=True),

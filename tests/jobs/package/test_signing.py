@@ -23,9 +23,10 @@ from jobs.package import Credentials, package
 from jobs.package.contents import Contents, Entry, File, Role, media_type
 from jobs.package.signing import Signer
 from pipeline.codecs import ENCODERS, SUFFIXES, encode
-from pipeline.codecs.xmp import ENHANCED, GENERATIVE
+from pipeline.codecs.xmp import ENHANCED, GENERATIVE, Statement, restated
 from pipeline.errors import SpecError
 from pipeline.photograph import Container, Photograph
+from tests.jobs.package.conftest import srgb
 
 if TYPE_CHECKING:
     from tests.jobs.package.conftest import Keys
@@ -57,11 +58,15 @@ def entry(sound: Path) -> Entry:
 
 
 def delivered(
-    entry: Entry, file_format: str, folder: Path, depth: type[np.generic] = np.uint8
+    entry: Entry,
+    file_format: str,
+    folder: Path,
+    depth: type[np.generic] = np.uint8,
+    container: Container | None = None,
 ) -> tuple[Entry, dict[Role, Path]]:
     """The photograph as a run in another format would have delivered it."""
     pixels = np.random.default_rng(1).integers(0, np.iinfo(depth).max, (24, 40, 3)).astype(depth)
-    data = encode(Photograph(entry.item_id, pixels, Container("PNG")), file_format, None)
+    data = encode(Photograph(entry.item_id, pixels, container or Container("PNG")), file_format, None)
     restored = folder / f"{entry.item_id}{SUFFIXES[file_format]}"
     restored.write_bytes(data)
     original = entry.file(Role.ORIGINAL)
@@ -151,6 +156,17 @@ def test_an_original_with_credentials_of_its_own_keeps_them(
     assert manifest["ingredients"][0]["active_manifest"].startswith("urn:c2pa:")
 
 
+def test_an_original_that_is_gone_is_named_by_its_digest(
+    signer: Signer, keys: Keys, entry: Entry, tmp_path: Path
+) -> None:
+    given, paths = delivered(entry, "jpeg", tmp_path)
+    given = replace(given, files=tuple(file for file in given.files if file.role is not Role.ORIGINAL))
+    signed = signer.sign(given, {Role.RESTORED: paths[Role.RESTORED]}, tmp_path / "signed")
+    state, manifest = read(keys, "image/jpeg", signed.read_bytes())
+    assert state == "Trusted"
+    assert manifest["ingredients"][0]["instance_id"] == f"urn:sha256:{entry.row['source_sha256']}"
+
+
 def test_signed_copies_stand_beside_what_was_delivered(sound: Path, tmp_path: Path, keys: Keys) -> None:
     before = {path: path.read_bytes() for path in sound.rglob("*") if path.is_file()}
     package(str(sound), PackageKind.BAGIT, str(tmp_path / "bags"), credentials=Credentials(keys.certificate, keys.key))
@@ -165,21 +181,43 @@ def test_signed_copies_stand_beside_what_was_delivered(sound: Path, tmp_path: Pa
     assert {path: path.read_bytes() for path in sound.rglob("*") if path.is_file()} == before
 
 
-def test_exiftool_still_reads_what_was_delivered_into_the_file(
-    signer: Signer, entry: Entry, sound: Path, tmp_path: Path
+def test_exiftool_reads_source_type_and_profile_of_what_was_delivered_and_of_signed_copies(
+    signer: Signer, entry: Entry, tmp_path: Path
 ) -> None:
-    """DigitalSourceType and size, from the run's own TIFF and from its signed copy."""
+    """The run's own TIFF, one file of each other format with the same statement and profile, and what is signed of them."""
     program = shutil.which("exiftool")
     if program is None:
         pytest.skip("exiftool is not installed (Debian: libimage-exiftool-perl)")
-    restored = Path(entry.row["output_uri"])
-    paths = {Role.ORIGINAL: Path(entry.row["source_uri"]), Role.RESTORED: restored}
-    signed = signer.sign(entry, paths, tmp_path / "signed")
-    command = [program, "-json", "-n", "-DigitalSourceType", "-ImageWidth", str(restored), str(signed)]
+    own = Path(entry.row["output_uri"])
+    files = [
+        own,
+        signer.sign(entry, {Role.ORIGINAL: Path(entry.row["source_uri"]), Role.RESTORED: own}, tmp_path / "own"),
+    ]
+    statement = Statement(
+        generative=True,
+        item_id=entry.item_id,
+        source_sha256=entry.row["source_sha256"],
+        recipe_id=None,
+        stages=(),
+        models=(),
+        width=40,
+        height=24,
+        dpi=None,
+    )
+    packet, kind, _ = restated(None, statement)
+    assert kind == GENERATIVE
+    for file_format in FORMATS:
+        folder = tmp_path / file_format
+        folder.mkdir()
+        given, paths = delivered(entry, file_format, folder, container=Container("PNG", icc=srgb(), xmp=packet))
+        files += [paths[Role.RESTORED], signer.sign(given, paths, folder / "signed")]
+    files = [file for file in files if file.suffix != ".c2pa"]
+    command = [program, "-json", "-n", "-XMP:DigitalSourceType", "-ICC_Profile:ProfileDescription", *map(str, files)]
     answers = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert len(answers) == 2 + 2 * len(FORMATS) - 1
     for answer in answers:
-        assert answer["DigitalSourceType"] == GENERATIVE
-        assert answer["ImageWidth"] == entry.row["output_width"]
+        assert answer["DigitalSourceType"] == GENERATIVE, answer
+        assert answer["ProfileDescription"] == "sRGB built-in", answer
 
 
 def test_wrong_credentials_are_told_before_anything_is_read(sound: Path, tmp_path: Path, keys: Keys) -> None:
