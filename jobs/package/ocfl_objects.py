@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,6 @@ class OcflWriter:
         self.counts = {"objects": 0, "versions": 0, "unchanged": 0}
         self._room = room
         self._extends = is_root(room.output)
-        self._staged: list[tuple[Path, Path]] = []
         place = room.output if self._extends else room.package
         try:
             if self._extends:
@@ -65,7 +65,6 @@ class OcflWriter:
                 staged = self._room.package / where
                 staged.parent.mkdir(parents=True, exist_ok=True)
                 self._object(entry).create(str(content), self._metadata(entry), objdir=str(staged))
-                self._staged.append((staged, standing))
                 self.counts["objects"] += 1
         finally:
             shutil.rmtree(content, ignore_errors=True)
@@ -77,7 +76,8 @@ class OcflWriter:
         if not self._extends:
             into_place(self._room)
             return
-        for staged, standing in self._staged:
+        for staged in _objects(self._room.package):
+            standing = self._room.output / staged.relative_to(self._room.package)
             if not standing.exists():
                 standing.parent.mkdir(parents=True, exist_ok=True)
                 staged.rename(standing)
@@ -106,7 +106,6 @@ class OcflWriter:
             held.write_new_version(version)
         except (ocfl.ObjectException, ocfl.NewVersionException, ocfl.InventoryException) as error:
             raise JobError(f"{standing} takes no version: {error}") from error
-        self._staged.append((staged, standing))
         self.counts["versions"] += 1
 
     def _object(self, entry: Entry) -> Any:
@@ -121,6 +120,14 @@ class OcflWriter:
         message = f"{done} in run {entry.row['run_id']}, recipe {entry.row['recipe_id']}, by {entry.row['software']}"
         created = self._room.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         return ocfl.VersionMetadata(created=created, message=message, name=f"albumen {__version__}")
+
+
+def _objects(folder: Path) -> Iterator[Path]:
+    """Objects, or new versions of some, below a folder; told by their inventories, so that no list of them is kept."""
+    for place, folders, files in os.walk(folder):
+        if _INVENTORY[0] in files:
+            folders.clear()
+            yield Path(place)
 
 
 def _heal(standing: Path) -> None:

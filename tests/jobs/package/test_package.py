@@ -150,7 +150,7 @@ def test_a_full_disk_is_no_fault_of_the_photographs(
     monkeypatch.setattr(
         Path, "open", lambda path, mode="r", **more: Full() if mode == "xb" else opened(path, mode, **more)
     )
-    with pytest.raises(StoreError, match="cannot be written: .*No space left"):
+    with pytest.raises(StoreError, match="No space left"):
         made(sound, PackageKind.BAGIT, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
