@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,6 +242,14 @@ def test_wrong_credentials_are_told_before_anything_is_read(sound: Path, tmp_pat
             credentials=Credentials(keys.certificate, keys.key, "ps256"),
         )
     assert [path.name for path in tmp_path.iterdir()] == ["junk.pem"]
+
+
+def test_without_the_library_it_is_said_what_to_install(
+    sound: Path, tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    with pytest.raises(SpecError, match=r"albumen\[c2pa\]"):
+        package(str(sound), PackageKind.BAGIT, str(tmp_path / "b"), credentials=Credentials(keys.certificate, keys.key))
 
 
 def test_kinds_without_files_cannot_be_signed(sound: Path, tmp_path: Path, keys: Keys) -> None:
