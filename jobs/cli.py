@@ -17,6 +17,7 @@ import typer
 
 from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
+from jobs.cli_package import package
 from jobs.cli_query import query
 from jobs.cli_trust import replay, verify
 from jobs.cli_upkeep import gc, update
@@ -33,6 +34,7 @@ app.add_typer(models_app, name="models")
 app.command()(query)
 app.command()(verify)
 app.command()(replay)
+app.command()(package)
 app.command()(update)
 app.command()(gc)
 app.command()(degrade)
