@@ -17,6 +17,7 @@ import typer
 
 from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
+from jobs.cli_package import package
 from jobs.cli_plan import calibrate, plan
 from jobs.cli_query import query
 from jobs.cli_trust import replay, verify
@@ -37,6 +38,7 @@ app.command()(calibrate)
 app.command()(query)
 app.command()(verify)
 app.command()(replay)
+app.command()(package)
 app.command()(update)
 app.command()(gc)
 app.command()(degrade)

@@ -248,7 +248,7 @@ def restore(
     # Beside the driver, whose end it shares: on any other node its loss would leave workers that nobody counts.
     beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tally = ray.remote(num_cpus=0, scheduling_strategy=beside, max_restarts=-1, max_task_retries=-1)(Tally).remote()
-    data = ray.data.from_arrow(list(pending))
+    data = ray.data.from_blocks(list(pending))
     for pool in pools:
         fitting = replace(pool, size=min(pool.size, len(pending)))
         data = _with_pool(data, work, fitting, tally, alone=alone)
