@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,11 +30,12 @@ from pipeline.memory import budget, need, size_of
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.recipe import Recipe
 from pipeline.record import Record, from_manifest, pack, unpack
+from pipeline.software import check_same, fingerprint
 from pipeline.stage import Device, Stage
 from pipeline.stages import STAGES
 from pipeline.stages.deliver import Deliver
 from pipeline.stages.ingest import Ingest
-from pipeline.storage import Store, StoreOptions
+from pipeline.storage import Store, StoreOptions, join
 from pipeline.supervision import WorkerBrokenError, run_end, run_stage, verify_transit
 from pipeline.tally import Counts, Death, Hand, StageCount, Tally
 
@@ -73,7 +74,9 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Everything an actor has to know, small enough to travel to each. Never holds pixels, weights or credentials."""
+    """Everything an actor has to know, small enough to travel to each. Never holds pixels, weights or credentials.
+
+    software: the driver's, which every actor compares with its own before it opens anything."""
 
     recipe: Recipe
     stamp: provenance.Stamp
@@ -83,6 +86,7 @@ class Work:
     output: StoreOptions
     models: ModelSource
     deadline: Deadline
+    software: Mapping[str, str | None] = field(default_factory=fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class StageActor:
         self.worker, self.node = context.get_actor_id(), context.get_node_id()
         ray.get(tally.opened.remote(self.worker))
         try:
+            check_same(work.software, place := ray.util.get_node_ip_address())
+            _check_folder(work, place)
             self._open(Device("cuda" if pool.gpus > 0 else "cpu", pool.threads))
         except JobError as error:
             self._stop(error)
@@ -221,6 +227,19 @@ class _Room(Admission):
     def release(self) -> None:
         self._deadline = None
         super().release()
+
+
+def _check_folder(work: Work, place: str) -> None:
+    """A folder of the same name on a node's own disk would take photographs that nobody finds again."""
+    try:
+        there = Store(work.output).exists(join(work.run, "run.json"))
+    except OSError as error:
+        raise StoreError(f"node {place} cannot read {work.run}: {error}") from error
+    if not there:
+        raise StoreError(
+            f"node {place} does not see the run: there is no run.json in {work.run}",
+            hint="A run on several machines needs a bucket, or a folder that all of them share.",
+        )
 
 
 def _ended(records: Sequence[Record]) -> int:
