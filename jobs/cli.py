@@ -44,6 +44,7 @@ app.command()(stop)
 app.command("list")(list_jobs)
 app.command()(resume)
 
+
 @app.callback()
 def _albumen() -> None:
     """Restores photograph collections at archive scale."""

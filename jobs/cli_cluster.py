@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from jobs.submit import Submitted
 
 JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
-JobOrRun = Annotated[str, typer.Argument(help="Id that `submit` printed, or a run's folder or prefix.", metavar="ID|RUN")]
+JobOrRun = Annotated[
+    str, typer.Argument(help="Id that `submit` printed, or a run's folder or prefix.", metavar="ID|RUN")
+]
 Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]
 MaybeAddress = Annotated[
-    str | None, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265; not needed for a RUN.")
+    str | None,
+    typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265; not needed for a RUN."),
 ]
 Retry = Annotated[bool, typer.Option("--retry", help="Also try again what failed, or could not be read.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait until the cluster has checked the job; 0 for not at all.")]
@@ -188,7 +191,9 @@ def _print_standing(found: Standing) -> None:
     from jobs.progress import clock
 
     say(f"Run       {found.run}  {found.collection}")
-    say(f"Done      {found.done:,} of {found.photographs:,}, {found.failed:,} of them refused or failed; {found.left:,} left")
+    say(
+        f"Done      {found.done:,} of {found.photographs:,}, {found.failed:,} of them refused or failed; {found.left:,} left"
+    )
     if found.per_second:
         left = "" if found.seconds_left is None else f", {clock(found.seconds_left)} left"
         say(f"Rate      {found.per_second * 3600:,.0f} an hour{left}")
@@ -198,7 +203,9 @@ def _print_standing(found: Standing) -> None:
     for row in found.stages:
         rate = row["seconds_per_megapixel"]
         each = "" if rate is None else f", {rate:g} s a megapixel"
-        say(f"{row['stage']:<9} {row['done']:,} done, {row['ended']:,} ended there, {row['mean_seconds']:g} s each{each}")
+        say(
+            f"{row['stage']:<9} {row['done']:,} done, {row['ended']:,} ended there, {row['mean_seconds']:g} s each{each}"
+        )
 
 
 def _driver_text(found: Standing) -> str:

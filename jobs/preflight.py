@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from cluster.ask import Told, ask_every_node, gpu_memory
 from cluster.connect import ConnectError, connect
-from cluster.nodes import Told, ask_every_node, gpu_memory
 from jobs.code import sender_faults
 from jobs.ending import CHECKED
 from jobs.rundir import resolve_models

@@ -107,9 +107,7 @@ def standing(run: str, endpoint: str | None = None) -> Standing:
     except OSError as error:
         raise StoreError(f"{run} cannot be read: {error}") from error
     photographs = manifest.sound_index(store, run).photographs
-    return Standing(
-        run, known["run_id"], known["collection"], photographs, outcomes, stages, driver, last, per_second
-    )
+    return Standing(run, known["run_id"], known["collection"], photographs, outcomes, stages, driver, last, per_second)
 
 
 def _planned(run: str, endpoint: str | None, driver: Driver | None) -> dict[str, Any]:

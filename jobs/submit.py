@@ -75,7 +75,9 @@ def cluster_faults(address: str) -> list[str]:
 def _version_faults(address: str, theirs: str | None) -> list[str]:
     if theirs in (None, ray.__version__):
         return []
-    return [f"the cluster at {address} runs Ray {theirs}, and this machine has Ray {ray.__version__}: install one on both"]
+    return [
+        f"the cluster at {address} runs Ray {theirs}, and this machine has Ray {ray.__version__}: install one on both"
+    ]
 
 
 def _ray_version(client: JobSubmissionClient) -> str | None:
@@ -223,7 +225,8 @@ def stop(job: str, address: str, wait: float | None = None) -> Submitted:
 
 
 def _client(address: str) -> JobSubmissionClient:
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # Ray takes the environment's address before the one that it is given.
     before = os.environ.get(_ADDRESS)
     os.environ[_ADDRESS] = address

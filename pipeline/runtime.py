@@ -27,6 +27,8 @@ from pipeline import provenance
 from pipeline.admission import Admission
 from pipeline.errors import ItemError, JobError, Status, StoreError
 from pipeline.memory import budget, need, size_of
+from pipeline.meter import Meter, logs_wanted, write_lines
+from pipeline.metrics import QUEUE_SECONDS, Sample, lines_of, of_commit, of_stage
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.recipe import Recipe
 from pipeline.record import Record, from_manifest, pack, unpack
@@ -76,7 +78,8 @@ class Deadline:
 class Work:
     """Everything an actor has to know, small enough to travel to each. Never holds pixels, weights or credentials.
 
-    software: the driver's, which every actor compares with its own before it opens anything."""
+    software: the driver's, which every actor compares with its own before it opens anything. logs: whether a line of JSON is
+    printed for each photograph."""
 
     recipe: Recipe
     stamp: provenance.Stamp
@@ -87,6 +90,7 @@ class Work:
     models: ModelSource
     deadline: Deadline
     software: Mapping[str, str | None] = field(default_factory=fingerprint)
+    logs: bool = field(default_factory=logs_wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class StageActor:
         self.tally = tally
         context = ray.get_runtime_context()
         self.worker, self.node = context.get_actor_id(), context.get_node_id()
+        self.meter = Meter(work.stamp.run_id)
         ray.get(tally.opened.remote(self.worker))
         try:
             check_same(work.software, place := ray.util.get_node_ip_address())
@@ -163,9 +168,11 @@ class StageActor:
             records = [self._admit(verify_transit(record)) for record in unpack(table)]
         for name in self.pool.stages:
             self._begin(name, records)
-            before, ended = time.perf_counter(), _ended(records)
-            records = self._run(name, records)
-            counts[name] = StageCount(len(records), _ended(records) - ended, time.perf_counter() - before)
+            given, begun, ended = records, time.perf_counter(), _ended(records)
+            records = self._run(name, given)
+            seconds = time.perf_counter() - begun
+            counts[name] = StageCount(len(records), _ended(records) - ended, seconds)
+            self.meter.add(of_stage(name, given, records, seconds))
         if "deliver" in self.pool.stages:
             self._commit(records)
             records = [replace(record, photograph=None) for record in records]
@@ -197,10 +204,14 @@ class StageActor:
         return run_stage(self.stages[name], parameters, records, self.models, self.device)
 
     def _commit(self, records: list[Record]) -> None:
+        begun = time.perf_counter()
         try:
             provenance.commit(self.output, self.work.run, self.work.stamp, records)
         except OSError as error:
             raise StoreError(f"provenance cannot be written to {self.work.run}: {error}") from error
+        self.meter.add(of_commit(records, time.perf_counter() - begun))
+        if self.work.logs:
+            write_lines(lines_of(records, self.work.stamp.run_id))
 
     def _stop(self, error: JobError) -> None:
         """Ray wraps what an actor raises in text; the tally carries the sentences to the driver as they are."""
@@ -268,7 +279,7 @@ def restore(
     for pool in pools:
         fitting = replace(pool, size=min(pool.size, len(pending)))
         data = _with_pool(data, work, fitting, tally, alone=alone)
-    with _watching(tally, watch), warnings.catch_warnings():
+    with _watching(tally, watch, Meter(work.stamp.run_id)), warnings.catch_warnings():
         # Advice on pool sizes and deprecations, for the people who write the graph and not for those who run it.
         warnings.filterwarnings("ignore", module=r"ray\.")
         try:
@@ -369,9 +380,10 @@ def _first_line(error: BaseException) -> str:
 class _watching:  # noqa: N801 - a context manager, named as it is read
     """Asks the tally once a second, in a thread of its own, while the graph runs."""
 
-    def __init__(self, tally: Any, watch: Callable[[Counts], Sequence[str]]) -> None:
+    def __init__(self, tally: Any, watch: Callable[[Counts], Sequence[str]], meter: Meter) -> None:
         self._tally = tally
         self._watch = watch
+        self._meter = meter
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="albumen-progress", daemon=True)
 
@@ -387,12 +399,14 @@ class _watching:  # noqa: N801 - a context manager, named as it is read
             over = self._over.wait(1.0)
             try:
                 counts, _ = ray.get(self._tally.snapshot.remote(), timeout=10)
+                waited = ray.get(self._tally.longest_wait.remote(), timeout=10)
             except ray.exceptions.GetTimeoutError:
                 if over:
                     return
                 continue
             except ray.exceptions.RayError:
                 return
+            self._meter.add([Sample(QUEUE_SECONDS, waited)])
             if faults := self._watch(counts):
                 self._tally.report.remote(faults)
             if over:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.nodes import Told, gpu_memory
+from cluster.ask import Told, gpu_memory
 from jobs.preflight import Look, card_faults, gathered, look, network_bytes, on_cluster
 from jobs.spec import JobSpec
 from pipeline.errors import JobError

@@ -59,12 +59,13 @@ def test_other_faults_are_reported_beside_it(spec_data: dict[str, Any], tmp_path
     assert [text.partition(":")[0] for text in refused.value.faults] == ["output.secret_key", "output.format"]
 
 
-def test_innocent_words_pass(
-    make_spec: Callable[..., JobSpec], scans: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_innocent_words_pass(make_spec: Callable[..., JobSpec], scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Too short to be told from a word.
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "albums")
     spec = make_spec(collection={"name": "albums of the tokenhouse, keys and passwords: 1910 @ home"})
     assert credential_faults(spec.model_dump(mode="json")) == {}
-    data = {"collection": {"source": "s3://archive/keys/token/a@b"}, "models": {"mirror": "https://m.example:9000/x@y?page=2"}}
+    data = {
+        "collection": {"source": "s3://archive/keys/token/a@b"},
+        "models": {"mirror": "https://m.example:9000/x@y?page=2"},
+    }
     assert credential_faults(data) == {}

@@ -35,10 +35,14 @@ def ask_every_node(question: Callable[[], T], patience: float = _PATIENCE) -> li
     asked = []
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(question)
-        asked.append(task.remote())
+        task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_answer)
+        asked.append(task.remote(question))
     ready, _ = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
     return [_told(node, reference, reference in ready, patience) for node, reference in zip(nodes, asked, strict=True)]
+
+
+def _answer(question: Callable[[], T]) -> T:
+    return question()
 
 
 def _works(resources: dict[str, float]) -> bool:
