@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -18,7 +18,7 @@ _PATIENCE = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Told(Generic[T]):
-    """What a node answered. name: its address. gpus: cards in Ray's count. answer: None where `fault` says why there is none."""
+    """What a node answered. name: its address. gpus: in Ray's count. answer: None where `fault` says why there is none."""
 
     name: str
     gpus: float
@@ -49,10 +49,8 @@ def _works(resources: dict[str, float]) -> bool:
     return resources.get("CPU", 0.0) > 0 or resources.get("GPU", 0.0) > 0
 
 
-def _told(node: dict[str, object], reference: object, ready: bool, patience: float) -> Told[T]:  # noqa: FBT001
-    name, resources = str(node["NodeManagerAddress"]), node["Resources"]
-    assert isinstance(resources, dict)
-    gpus = float(resources.get("GPU", 0.0))
+def _told(node: dict[str, Any], reference: Any, ready: bool, patience: float) -> Told[T]:  # noqa: FBT001
+    name, gpus = str(node["NodeManagerAddress"]), float(node["Resources"].get("GPU", 0.0))
     if not ready:
         return Told(name, gpus, None, f"node {name} did not answer within {patience:.0f} s")
     try:

@@ -55,22 +55,19 @@ def resume(
     as_json: AsJson = False,
     endpoint: Endpoint = None,
 ) -> None:
-    """Send a job again as it was, to the same run: only what is missing is done. A RUN does where the cluster forgot the job."""
+    """Send a job again to the same run: only what is missing is done. Name the RUN where the cluster forgot the job."""
     from jobs.rundir import planned_spec
     from jobs.submit import cluster_faults, spec_of, status
 
     if there := cluster_faults(address):
         raise JobError(there)
     if _is_run(job):
-        spec: JobSpec | None = planned_spec(job, endpoint)
+        spec = planned_spec(job, endpoint)
     else:
         known = status(job, address)
         if not known.over:
             raise JobError(f"{job} is {known.state.lower()}: there is nothing to resume")
-        spec = spec_of(job, address)
-        if spec is None:
-            spec = planned_spec(str(known.run), known.endpoint)
-    assert spec is not None
+        spec = spec_of(job, address) or planned_spec(str(known.run), known.endpoint)
     _send(spec, address, retry=retry, wait=wait, as_json=as_json)
 
 

@@ -26,24 +26,26 @@ def test_at_work_the_workers_are_told_to_take_up_nothing_new() -> None:
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM)) == before
 
 
+def asked_at_work(*signals: signal.Signals) -> None:
+    with ending() as end:
+        assert end.faults == ()
+        for number, one in enumerate(signals):
+            assert end.asked == (number > 0)
+            signal.raise_signal(one)
+
+
 def test_who_asks_twice_or_leaves_no_time_is_obeyed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KeyboardInterrupt), ending() as end:
-        assert end.faults == ()
-        signal.raise_signal(signal.SIGTERM)
-        assert end.asked
-        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        asked_at_work(signal.SIGTERM, signal.SIGTERM)
     monkeypatch.setenv("ALBUMEN_STOP_SECONDS", "0")
-    with pytest.raises(KeyboardInterrupt), ending() as end:
-        assert end.faults == ()
-        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        asked_at_work(signal.SIGTERM)
 
 
 def test_what_takes_too_long_is_left() -> None:
-    with pytest.raises(KeyboardInterrupt), ending() as end:
-        assert end.faults == ()
-        signal.raise_signal(signal.SIGTERM)
-        # The clock that was set runs out.
-        signal.raise_signal(signal.SIGALRM)
+    # The clock that was set runs out.
+    with pytest.raises(KeyboardInterrupt):
+        asked_at_work(signal.SIGTERM, signal.SIGALRM)
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "inf", "nan"])
