@@ -32,7 +32,9 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_every_command_is_one_that_the_program_takes(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_is_one_that_the_program_takes(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Parsed as the program parses it, and not carried out."""
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265")
     name, *words = shlex.split(line)

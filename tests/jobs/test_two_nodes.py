@@ -144,7 +144,9 @@ def test_a_node_that_is_told_to_go_and_then_killed_costs_nothing(
     )  # fmt: skip
     wait_for(lambda: list(nodes(head)) == [head.address], 240, "the head does not come up")
     for machine in (one, two):
-        machine.start(f"--address={head.address}:6379", "--num-cpus=1", "--num-gpus=0", "--object-store-memory=90000000")
+        machine.start(
+            f"--address={head.address}:6379", "--num-cpus=1", "--num-gpus=0", "--object-store-memory=90000000"
+        )
     wait_for(lambda: len(nodes(head)) == 3, 240, "the nodes do not come up")
     (tmp_path / "scans").mkdir()
     for number in range(40):
