@@ -1,4 +1,4 @@
-"""What `submit` and its sisters say to a cluster, and what they make of its answers: a server of Ray's Jobs API on this machine.
+"""What `submit` and its sisters say to a cluster, and what they make of its answers: a server of Ray's Jobs API, here.
 
 Only the server is ours: the client is Ray's. tests/jobs/test_submit.py has a real cluster.
 """
