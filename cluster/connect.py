@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +59,7 @@ def _start(address: str | None, cpus: int | None) -> None:
     # Off by request: Ray would otherwise send usage data from sites that must not talk to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    asked_to_end = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             # "local" and never None: without an address ray.init would join any cluster that runs on this machine.
@@ -78,6 +81,10 @@ def _start(address: str | None, cpus: int | None) -> None:
             "an embedded Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
         )
         raise ConnectError(f"{place}: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            # Ray puts its own in its place, which leaves at once with the signal's number as exit code.
+            signal.signal(signal.SIGTERM, asked_to_end)
 
 
 def _knock(address: str) -> None:

@@ -6,15 +6,13 @@ a wrong job spec, 3 finished with refused or failed photographs, 130 interrupted
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.cli_cluster import list_jobs, logs, resume, status, stop, submit
 from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
 from jobs.cli_package import package
@@ -23,13 +21,16 @@ from jobs.cli_query import query
 from jobs.cli_trust import replay, verify
 from jobs.cli_upkeep import gc, update
 from jobs.console import AsJson, Job, me, print_json, print_table, say
+from jobs.ending import STOPPED
 from pipeline.errors import JobError, SpecError
 
 if TYPE_CHECKING:
+    from jobs.ending import Ending
     from jobs.forecast import Foreseen
     from jobs.run import Summary
     from jobs.rundir import Plan
     from jobs.spec import JobSpec
+    from pipeline.tally import Counts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
@@ -42,9 +43,12 @@ app.command()(package)
 app.command()(update)
 app.command()(gc)
 app.command()(degrade)
-
-JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
-Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]
+app.command()(submit)
+app.command()(status)
+app.command()(logs)
+app.command()(stop)
+app.command("list")(list_jobs)
+app.command()(resume)
 
 
 @app.callback()
@@ -109,74 +113,24 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
-def submit(job: Job, address: Address, as_json: AsJson = False) -> None:
-    """Send a job to a Ray cluster and return at once with its id."""
-    from jobs.spec import load_spec
-    from jobs.submit import submit as send
-
-    spec = load_spec(job)
-    job_id = send(spec, address)
-    if as_json:
-        print_json({"id": job_id, "run": spec.output.uri})
-    else:
-        say(f"Submitted {job_id}\nRun       {spec.output.uri}\n\nNext:")
-        for verb in ("status", "logs -f", "stop"):
-            say(f"  {me()} {verb} {job_id} --address {address}")
-
-
-@app.command()
-def status(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
-    """How a submitted job stands."""
-    from jobs.query import STATUS, open_run
-    from jobs.submit import status as ask_cluster
-
-    job = ask_cluster(job_id, address)
-    counts: list[dict[str, Any]] = []
-    if job.run is not None:
-        try:
-            with open_run(job.run, job.endpoint) as records:
-                counts = records.ask(STATUS).to_pylist()
-        except JobError:
-            # Not planned yet, or a folder that only the cluster can see.
-            counts = []
-    if as_json:
-        print_json({"id": job.id, "state": job.state, "message": job.message, "run": job.run, "photographs": counts})
-        return
-    say(f"{job.id}  {job.state}" + (f"  {job.message}" if job.message else ""))
-    if job.run:
-        say(f"Run       {job.run}")
-    for row in counts:
-        say(f"{row['status']:<9} {row['photographs']:,}  {row['reason']}".rstrip())
-
-
-@app.command()
-def logs(
-    job_id: JobId,
-    address: Address,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
-) -> None:
-    """What a submitted job printed."""
-    from jobs.submit import logs as read
-
-    for text in read(job_id, address, follow=follow):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-
-@app.command()
-def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
-    """Stop a submitted job. Submitting it again goes on where it stopped."""
-    from jobs.submit import stop as ask_to_stop
-
-    job = ask_to_stop(job_id, address)
-    if as_json:
-        print_json({"id": job.id, "state": job.state})
-    else:
-        say(f"{job.id}  {job.state}")
-
-
 def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summary]:
+    from jobs.ending import ending
+    from jobs.preflight import on_cluster
+
+    with ending() as end:
+        try:
+            with on_cluster(spec, lambda text: say(text, err=True)):
+                return _worked(spec, end, quiet=quiet, retry=retry)
+        except KeyboardInterrupt:
+            pass
+        except JobError as error:
+            if not end.asked or error.faults != (STOPPED,):
+                raise
+    say("\nStopped. Run the same command again to go on.", err=True)
+    raise typer.Exit(130)
+
+
+def _worked(spec: JobSpec, end: Ending, *, quiet: bool, retry: bool) -> tuple[Plan, Summary]:
     from jobs.forecast import said
     from jobs.graph import said as pools_said
     from jobs.progress import Progress
@@ -196,22 +150,13 @@ def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summ
                 say(line, err=True)
 
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
-    try:
-        with _stopped_by_sigterm(), Progress(stages, quiet=quiet) as progress:
-            return planned, execute(planned, progress.watch, retry=retry, announce=announce)
-    except KeyboardInterrupt:
-        say("\nStopped. Run the same command again to go on.", err=True)
-        raise typer.Exit(130) from None
+    with Progress(stages, quiet=quiet) as progress:
 
+        def watch(counts: Counts, total: int) -> tuple[str, ...]:
+            progress.watch(counts, total)
+            return end.faults
 
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """A cluster that stops a job asks this way; the lease is then released, and nobody has to wait for it to run out."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return planned, execute(planned, watch, retry=retry, announce=announce)
 
 
 def _write_sheet(run: str, path: Path) -> str | None:

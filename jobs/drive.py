@@ -26,7 +26,8 @@ from pipeline.runtime import Deadline, Pass, Pool, Work, chunks, restore
 from pipeline.storage import Store
 from pipeline.tally import Counts
 
-Watch = Callable[[Counts, int], None]
+# What it answers are faults that stop the run.
+Watch = Callable[[Counts, int], Sequence[str] | None]
 Announce = Callable[[Foreseen], None]
 
 # Photographs that one execution of the graph is about: bounds what the driver holds of the manifest.
@@ -138,11 +139,10 @@ class Driver:
         )
 
     def _look(self, counts: Counts, total: int) -> tuple[str, ...]:
-        self.watch(counts, total)
+        told = self.watch(counts, total) or ()
         self.keeper.look(counts)
-        return tuple(
-            fault for error in (self.held.lost, self.keeper.fault) if error is not None for fault in error.faults
-        )
+        faults = (fault for error in (self.held.lost, self.keeper.fault) if error is not None for fault in error.faults)
+        return (*told, *faults)
 
     def _count(self, missing: pa.Table, passed: Pass, *, alone: bool) -> None:
         names: Mapping[int, str] = dict(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
 
+from jobs.secrets import credential_faults
 from pipeline.codecs import PagePolicy
 from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ModelError, SpecError, StoreError
@@ -245,12 +246,15 @@ def load_spec(path: Path) -> JobSpec:
 
 def parse_spec(data: Mapping[str, Any], base: Path) -> JobSpec:
     """base: the folder that relative paths start from."""
+    secrets = credential_faults(data)
     try:
         spec = JobSpec.model_validate(data)
     except ValidationError as error:
-        raise SpecError([*describe_faults(error), *_faults_beside(data, error, base)]) from error
+        faults = [*describe_faults(error), *_faults_beside(data, error, base)]
+        others = [text for text in faults if text.partition(":")[0] not in secrets and text not in secrets.values()]
+        raise SpecError([*secrets.values(), *others]) from error
     spec = _absolute(spec, base)
-    faults = [*_recipe_faults(spec), *_place_faults(spec)]
+    faults = [*secrets.values(), *_recipe_faults(spec), *_place_faults(spec)]
     if faults:
         raise SpecError(faults)
     return spec
