@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.honesty.proof import PROOF_PIXELS
 from pipeline.photograph import Photograph
 
 # Of the machine's memory. Ray's object store takes 30 %; the processes themselves and the system take the rest.
@@ -60,6 +61,9 @@ _WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "deliver": lambda size: 2 * size.stored,
     }
 )
+# Bytes a pixel of what is measured on copies of at most PROOF_PIXELS, whatever the photograph's size: by deliver, and by others
+# for their events; and of the proof itself.
+_MEASURED, _COMPARED, _PROOF = 260, 130, 8
 
 
 def size_of(photograph: Photograph) -> Size:
@@ -70,8 +74,11 @@ def size_of(photograph: Photograph) -> Size:
 
 def need(size: Size, stages: Iterable[str]) -> int:
     """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together."""
+    names = tuple(stages)
     # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
-    return _BASE + size.pixels * (2 * size.deep + 1 + max((_WORKING[name](size) for name in stages), default=0))
+    whole = size.pixels * (2 * size.deep + 1 + max((_WORKING[name](size) for name in names), default=0))
+    copies = min(size.pixels, PROOF_PIXELS) * (_PROOF + (_MEASURED if "deliver" in names else _COMPARED))
+    return _BASE + whole + copies
 
 
 def machine_bytes() -> int:
