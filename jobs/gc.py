@@ -97,11 +97,12 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
 
 
 def _files(store: Store, place: str, kind: str, items: pa.ChunkedArray, uris: pa.ChunkedArray) -> Iterator[Orphan]:
-    """Images, masks or maps of restored photographs under other names than their rows give: no later driver asks for those again.
+    """Images, masks or maps of restored photographs under other names than their rows give: no later driver asks for those
+    again.
 
-    items, uris: of the restored photographs; one without such a file has a null there. What a photograph without a restored row left
-    behind stays: the next driver finds it, and it counts as delivered where its bytes are right. A file that no run can have
-    written is left to `verify` to report.
+    items, uris: of the restored photographs; one without such a file has a null there. What a photograph without a restored
+    row left behind stays: the next driver finds it, and it counts as delivered where its bytes are right. A file that no
+    run can have written is left to `verify` to report.
     """
     homes = pc.utf8_slice_codeunits(items, 0, 2)
     for folder, entries in groupby(store.list_if_there(place), lambda entry: entry.key.rsplit("/", 1)[0]):

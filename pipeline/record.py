@@ -20,8 +20,8 @@ from pipeline.honesty.proof import Proof, proof_from
 from pipeline.honesty.row import HONESTY, Honesty, honesty_from, honesty_row
 from pipeline.photograph import Analysis, Container, Face, Photograph
 
-# 2: mask_uri and mask_sha256. 3: what became of each face, and why. 4: honesty, its maps, and de00 of events. Null in rows of the
-# versions before.
+# 2: mask_uri and mask_sha256. 3: what became of each face, and why. 4: honesty, its maps, and de00 of events. Null in rows
+# of the versions before.
 SCHEMA_VERSION = 4
 
 
@@ -31,8 +31,8 @@ class Event:
     (deliver out), so that the events of a photograph are a chain from file to file.
 
     changed_fraction: pixels that differ between input and output, 0..1; None where their shapes differ.
-    parameters and findings: JSON. de00_mean, de00_max: CIEDE2000 between input and output, on copies of bounded size; None where
-    nothing was let go, and of ingest and deliver.
+    parameters and findings: JSON. de00_mean, de00_max: CIEDE2000 between input and output, on copies of bounded size; None
+    where nothing was let go, and of ingest and deliver.
     """
 
     stage: str

@@ -47,8 +47,8 @@ class _Kept(Store):
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """record: as a run would commit it, but that its URIs name nothing. output, mask, edits, invented: the files' bytes, where there
-    are any."""
+    """record: as a run would commit it, but that its URIs name nothing. output, mask, edits, invented: the files' bytes,
+    where there are any."""
 
     record: Record
     output: bytes | None

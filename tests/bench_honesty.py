@@ -1,8 +1,8 @@
 """How well the risk orders photographs for review: `python -m tests.bench_honesty --shared ../shared`.
 
-Real photographs in two halves, by photograph, honestly restored by the pipeline's own stages, and the same outputs with something
-planted. Weights are fitted on the first half (--fit), and judged on the second. What is printed is the table of docs/honesty.md;
---rows keeps every measurement as JSON, and --again reads them instead of measuring.
+Real photographs in two halves, by photograph, honestly restored by the pipeline's own stages, and the same outputs with
+something planted. Weights are fitted on the first half (--fit), and judged on the second. What is printed is the table of
+docs/honesty.md; --rows keeps every measurement as JSON, and --again reads them instead of measuring.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ _ENLARGED = ("analyse", "repair", "upscale", "colour")
 
 @dataclass(frozen=True)
 class Way:
-    """How outputs are made. longest: the scan's longer side. damaged: whether damage is drawn on it. rounds: of back-projection."""
+    """How outputs are made. longest: the scan's longer side. damaged: whether damage is drawn on it. rounds: of
+    back-projection."""
 
     longest: int
     damaged: bool
@@ -188,7 +189,8 @@ def _half(name: str, names: Sequence[str]) -> int:
 
 
 def auc(honest: Sequence[float], made: Sequence[float]) -> float:
-    """The area under the receiver operating characteristic: how often a planted output has the higher risk (ties count half)."""
+    """The area under the receiver operating characteristic: how often a planted output has the higher risk (ties count
+    half)."""
     one, other = np.asarray(honest)[:, None], np.asarray(made)[None, :]
     return float((other > one).mean() + (other == one).mean() / 2)
 

@@ -1,4 +1,4 @@
-"""Outputs with planted hallucinations, for the honesty measures: faces, textures, strokes, over-smoothing, seams, stale tiles."""
+"""Outputs with planted hallucinations: faces, textures, strokes, over-smoothing, seams, stale tiles."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TILE, HALO = 96, 16
 
 @dataclass(frozen=True)
 class Ground:
-    """What something is planted in. output: H x W x 1|3 uint16 sRGB, `scale` times as wide as the scan. scan: its pixels. faces: of
-    the scan. other: the output of another photograph, of any size. donors: faces of other photographs."""
+    """What something is planted in. output: H x W x 1|3 uint16 sRGB, `scale` times as wide as the scan. scan: its pixels.
+    faces: of the scan. other: the output of another photograph, of any size. donors: faces of other photographs."""
 
     scan: Pixels
     output: Pixels

@@ -31,9 +31,9 @@ _MAPS = ("edits_uri", "invented_uri")
 def verify(run: str, endpoint: str | None = None, *, sources: bool = False, depth: Depth = Depth.USUAL) -> Report:
     """Manifest against provenance, provenance against images, masks and maps, events as a chain.
 
-    QUICK opens no image: files are there and have their size. USUAL hashes images, masks and maps. FULL also hashes the originals,
-    as `sources` does, and holds run.json, indexes, seals and loose commits against the digests that they have of themselves.
-    Raises JobError where `run` is no run or a driver is at work on it, StoreError where nothing can be read.
+    QUICK opens no image: files are there and have their size. USUAL hashes images, masks and maps. FULL also hashes the
+    originals, as `sources` does, and holds run.json, indexes, seals and loose commits against the digests that they have of
+    themselves. Raises JobError where `run` is no run or a driver is at work on it, StoreError where nothing can be read.
     """
     place, store = canonical(run), Store(StoreOptions(endpoint))
     try:

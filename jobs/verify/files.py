@@ -14,7 +14,8 @@ from pipeline.storage import Store, is_temporary, join
 
 
 class Folder:
-    """The images, the masks or the maps of one kind of a run: its listing in 17 bytes a file, and which of them a row explains."""
+    """The images, the masks or the maps of one kind of a run: its listing in 17 bytes a file, and which of them a row
+    explains."""
 
     def __init__(self, store: Store, run: str, name: str, what: str) -> None:
         self._store = store

@@ -39,8 +39,8 @@ _WINDOW = 7
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """Where it is: h x w float32 on the grid of the proof. edits: CIEDE2000 of all that was changed. invented: 0..1, what neither
-    the scan, nor the recorded change of colour, nor the mask of what was repaired explains."""
+    """Where it is: h x w float32 on the grid of the proof. edits: CIEDE2000 of all that was changed. invented: 0..1, what
+    neither the scan, nor the recorded change of colour, nor the mask of what was repaired explains."""
 
     edits: Floats
     invented: Floats
@@ -161,7 +161,8 @@ def _luma(srgb: Floats) -> Floats:
 
 
 def _unsupported(planes: Planes) -> Floats | None:
-    """Deviation of the output's luma within each pixel of the scan, to what the scan's gradient and texture around it support."""
+    """Deviation of the output's luma within each pixel of the scan, to what the scan's gradient and texture around it
+    support."""
     if planes.fine is None:
         return None
     grey = _luma(planes.expected)
@@ -174,8 +175,8 @@ def _unsupported(planes: Planes) -> Floats | None:
 
 
 def _invented(fresh: Floats, drift: Floats, unsupported: Floats | None) -> Floats:
-    """The most of the three, each by what is beyond doubt: a new gradient of 15 L* a pixel, a drift of 15 L*, detail between the
-    scan's pixels of four times what supports it, where up to once is nothing."""
+    """The most of the three, each by what is beyond doubt: a new gradient of 15 L* a pixel, a drift of 15 L*, detail
+    between the scan's pixels of four times what supports it, where up to once is nothing."""
     most = np.maximum(fresh, drift) / np.float32(15)
     if unsupported is not None:
         most = np.maximum(most, (unsupported - np.float32(1)) / np.float32(3))

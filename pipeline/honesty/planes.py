@@ -32,8 +32,8 @@ class Planes:
     """h x w float32 each, on the grid of the proof.
 
     before, after: sRGB of scan and output, h x w x 1|3. expected: of the scan, as the recorded change of colour leaves it.
-    de00: CIEDE2000 of `before` and `after`. light_expected, light: L*. texture_expected, texture: variance of luma within a pixel
-    of the grid. fine: variance of the output's luma within a pixel of the scan. spared: where nothing was repaired.
+    de00: CIEDE2000 of `before` and `after`. light_expected, light: L*. texture_expected, texture: variance of luma within a
+    pixel of the grid. fine: variance of the output's luma within a pixel of the scan. spared: where nothing was repaired.
     clipped: by how much the shares of black and of white pixels grew. slope: of luma, of the recorded change of colour.
     """
 

@@ -27,9 +27,10 @@ _BLACK, _WHITE = 0.5 / 255, 254.5 / 255
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proof:
-    """samples: h x w x C, 8 or 16 bits in the scan's own encoding, each the mean of step x step pixels; the scan's own array where
-    step is 1. deviation: h x w uint16, the standard deviation of luma within those pixels, 65535 for 1; None where step is 1.
-    shape: rows and columns of the scan. clipped: shares of its pixels that are black, and white. sha256: of all of it."""
+    """samples: h x w x C, 8 or 16 bits in the scan's own encoding, each the mean of step x step pixels; the scan's own
+    array where step is 1. deviation: h x w uint16, the standard deviation of luma within those pixels, 65535 for 1; None
+    where step is 1. shape: rows and columns of the scan. clipped: shares of its pixels that are black, and white. sha256:
+    of all of it."""
 
     samples: Pixels
     deviation: NDArray[np.uint16] | None
@@ -99,8 +100,8 @@ def step_for(height: int, width: int, most: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduced:
-    """A photograph on the grid of a proof. samples: h x w x C float32, 0..1, in its own encoding. coarse: h x w, variance of luma
-    within a pixel of the grid, on the scan's grid. fine: h x w, mean variance of luma within a pixel of the scan.
+    """A photograph on the grid of a proof. samples: h x w x C float32, 0..1, in its own encoding. coarse: h x w, variance
+    of luma within a pixel of the grid, on the scan's grid. fine: h x w, mean variance of luma within a pixel of the scan.
     clipped: shares of black and of white pixels."""
 
     samples: Floats
@@ -139,7 +140,8 @@ def means(pixels: Pixels, side: int) -> Floats:
 
 
 def _bands(pixels: Pixels, side: int) -> Iterator[tuple[Pixels, slice]]:
-    """Rows of about a band's pixels, whole blocks of `side` rows but for the last, and the rows of the grid that they become."""
+    """Rows of about a band's pixels, whole blocks of `side` rows but for the last, and the rows of the grid that they
+    become."""
     blocks = max(1, BAND // max(1, side * pixels.shape[1]))
     for top in range(0, -(-pixels.shape[0] // side), blocks):
         band = pixels[top * side : (top + blocks) * side]
@@ -156,7 +158,8 @@ def _split(grey: Floats, side: int) -> tuple[Floats, Floats]:
 
 
 def block_mean(plane: Floats, side: int) -> Floats:
-    """H x W or H x W x C to the means of side x side squares; what is left over at the right and the bottom makes smaller ones."""
+    """H x W or H x W x C to the means of side x side squares; what is left over at the right and the bottom makes smaller
+    ones."""
     if side == 1:
         return plane
     rows, columns = plane.shape[:2]

@@ -24,7 +24,8 @@ _HALF_WAY, _STEEPNESS = 0.45, 12.0
 
 
 def features(measures: Measures) -> dict[str, float]:
-    """All 0 for an output that is its scan, and rising with what should not be; logarithms, so that no single one drowns the rest."""
+    """All 0 for an output that is its scan, and rising with what should not be; logarithms, so that no single one drowns
+    the rest."""
     return {
         "residual_peak": math.log1p(measures.residual_peak),
         "residual_mid": math.log1p(measures.residual_mid),

@@ -1,4 +1,4 @@
-"""The honesty measures as provenance keeps them: one struct a photograph. docs/honesty.md says what each can and cannot show."""
+"""The honesty measures as provenance keeps them: one struct a photograph. docs/honesty.md says what each can show."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Measures:
     mask of what was repaired. None where there is nothing to measure.
 
     psnr: dB, over all samples in sRGB, None where nothing differs. de00_mean, de00_max: CIEDE2000. residual_low, residual_mid,
-    residual_high: root mean square of the explained difference in lightness above 8, between 2 and 8, and below 2 pixels (sigma).
-    residual_peak: its largest local mean. new_edges: share of the output's edges that the scan does not have. new_edges_peak:
-    the largest local share of pixels that are new edges. high_frequency, grain: variance of the finest band of luma, output to
-    scan, of all, and of the flattest quarter. smoothed, roughened: share of pixels whose finest band fell below a half, or rose
-    beyond double, of its deviation. unsupported_peak: the largest local mean of detail between the scan's pixels, as a multiple
-    of what the scan's contrast around it supports; None where nothing was enlarged. seam: by how much lightness steps at borders of
-    tiles more than in the middle of tiles; None without tiles. clipped_low, clipped_high: share of pixels that became black, or
-    white. repaired_fraction: of the grid, inside the mask of what was repaired. repaired_de00_mean: CIEDE2000 there. identity: the
-    least cosine of a face that was laid in.
+    residual_high: root mean square of the explained difference in lightness above 8, between 2 and 8, and below 2 pixels
+    (sigma). residual_peak: its largest local mean. new_edges: share of the output's edges that the scan does not have.
+    new_edges_peak: the largest local share of pixels that are new edges. high_frequency, grain: variance of the finest band
+    of luma, output to scan, of all, and of the flattest quarter. smoothed, roughened: share of pixels whose finest band
+    fell below a half, or rose beyond double, of its deviation. unsupported_peak: the largest local mean of detail between
+    the scan's pixels, as a multiple of what the scan's contrast around it supports; None where nothing was enlarged. seam:
+    by how much lightness steps at borders of tiles more than in the middle of tiles; None without tiles. clipped_low,
+    clipped_high: share of pixels that became black, or white. repaired_fraction: of the grid, inside the mask of what was
+    repaired. repaired_de00_mean: CIEDE2000 there. identity: the least cosine of a face that was laid in.
     """
 
     step: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,8 @@ _REACH = 6
 
 
 def seam(residual: Floats, proof: Proof, events: Sequence[Event]) -> float | None:
-    """The largest step of lightness (L*) along a border of tiles, less the largest of the same in the middle of tiles; 0 where that is
-    larger. None where no stage worked in tiles of `tile` and `halo`, or one tile holds the photograph.
+    """The largest step of lightness (L*) along a border of tiles, less the largest of the same in the middle of tiles; 0
+    where that is larger. None where no stage worked in tiles of `tile` and `halo`, or one tile holds the photograph.
 
     residual: h x w, the output's lightness less the expected one.
     """
@@ -48,10 +49,11 @@ def _tilings(events: Sequence[Event]) -> Iterator[tuple[int, int]]:
 def _along(
     plane: Floats, along: Sequence[tuple[int, int]], across: Sequence[tuple[int, int]], step: int
 ) -> float | None:
-    """Borders between the tiles of one side, as columns of `plane`. along, across: tiles of both sides, in pixels of the scan."""
+    """Borders between the tiles of one side, as columns of `plane`. along, across: tiles of both sides, in pixels of the
+    scan."""
     if len(along) < 2:
         return None
-    overlaps = [(second[0], first[1]) for first, second in zip(along, along[1:], strict=False)]
+    overlaps = [(second[0], first[1]) for first, second in pairwise(along)]
     # Tiles are cross-faded over the middle half of what they share.
     fade = max((end - start) // 4 for start, end in overlaps) // step + 1
     borders = [(start + end) // 2 // step for start, end in overlaps]

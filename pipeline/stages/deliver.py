@@ -77,7 +77,8 @@ def invented_uri(run: str, name: str) -> str:
 
 class Deliver:
     """A record whose photograph is in the store under its own digest, and beside it the mask of its damage where any was
-    marked, and the maps of what was edited and what invented where the scan's proof came along. Raises ItemError, and StoreError for the store's.
+    marked, and the maps of what was edited and what invented where the scan's proof came along. Raises ItemError, and
+    StoreError for the store's.
 
     recipe_id: goes into the XMP of what was changed.
     """

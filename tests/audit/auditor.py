@@ -50,8 +50,8 @@ _STATUSES = ("restored", "refused", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """ended: photographs by status, and by status and reason. outputs, masks, maps, sources: files hashed. compared: photographs held
-    against the reference. faults: what is wrong. orphans: what a kill left over and `gc` may remove."""
+    """ended: photographs by status, and by status and reason. outputs, masks, maps, sources: files hashed. compared:
+    photographs held against the reference. faults: what is wrong. orphans: what a kill left over and `gc` may remove."""
 
     run: str
     photographs: int
@@ -322,8 +322,8 @@ def main() -> int:
         for fault in found.faults:
             print(f"{fault.kind:<12} {fault.place}: {fault.message}")
         print(
-            f"{found.photographs} photographs, {found.outputs} outputs, {found.masks} masks, {found.maps} maps and {found.sources} sources"
-            f" hashed, {found.compared} compared: {len(found.faults)} faults, {len(found.orphans)} orphans"
+            f"{found.photographs} photographs, {found.outputs} outputs, {found.masks} masks,"
+            f" {found.maps} maps and {found.sources} sources hashed, {found.compared} compared: {len(found.faults)} faults, {len(found.orphans)} orphans"
         )
     return 1 if found.faults else 0
 

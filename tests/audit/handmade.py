@@ -101,8 +101,8 @@ class Handmade:
         return dict.fromkeys(_MANIFEST.names) | row | others
 
     def row(self, number: int, term: int, reason: str | None = None, **others: Any) -> dict[str, Any]:
-        """A restored photograph, whose image is put in its place, or one that ended for a reason. Even numbers have a mask, multiples
-        of three have maps."""
+        """A restored photograph, whose image is put in its place, or one that ended for a reason. Even numbers have a mask,
+        multiples of three have maps."""
         row = {name: self.planned(number)[name] for name in _ROW.names[:4]} | {
             "status": "refused",
             "reason": reason,

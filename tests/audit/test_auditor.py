@@ -601,7 +601,9 @@ def test_no_flipped_bit_of_what_has_a_digest_goes_unseen(
 def test_a_run_of_before_there_were_maps_is_sound(tmp_path: Path) -> None:
     run = make_run(str(tmp_path / "scans"))
     later = ("edits_uri", "edits_sha256", "invented_uri", "invented_sha256")
-    for key in [key for key in run.tree if key.startswith(("edits/", "invented/", "provenance/parts/", "provenance/seals/"))]:
+    for key in [
+        key for key in run.tree if key.startswith(("edits/", "invented/", "provenance/parts/", "provenance/seals/"))
+    ]:
         del run.tree[key]
     run.commit(1, run.row(0, 1), run.row(1, 1))
     run.commit(2, run.row(3, 2), run.row(4, 2, "truncated"))

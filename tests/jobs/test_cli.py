@@ -273,12 +273,15 @@ def test_query_prints_two_columns_of_one_name(albumen: Call, finished: Plan) -> 
 
 def test_verify_of_a_sound_run_is_code_0(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("verify", finished.run)
-    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed: no fault\n", "")
+    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed: no fault\n", "")
 
 
 def test_verify_of_the_sources_says_so(albumen: Call, finished: Plan) -> None:
     code, out, _ = albumen("verify", finished.run, "--sources")
-    assert (code, out) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed, 4 sources hashed: no fault\n")
+    assert (code, out) == (
+        0,
+        "4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed, 4 sources hashed: no fault\n",
+    )
 
 
 def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, finished: Plan) -> None:
@@ -289,7 +292,7 @@ def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, 
     assert (code, err) == (1, "")
     assert f"lost        {one}: " in out
     assert f"altered     {two}: " in out
-    assert out.endswith("4 photographs, 2 outputs hashed, 1 masks hashed: 2 faults\n")
+    assert out.endswith("4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed: 2 faults\n")
 
 
 def test_verify_in_json(albumen: Call, finished: Plan) -> None:

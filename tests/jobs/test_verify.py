@@ -163,7 +163,10 @@ def test_a_file_that_nothing_explains(finished: Plan, name: str) -> None:
 def test_an_output_of_a_refused_photograph_is_unexplained(finished: Plan, change: Change) -> None:
     change(1, lambda row: row.update(status="refused", reason="truncated"))
     fault, *maps = verify(finished.run).faults
-    assert [(one.kind, Path(one.place).parts[-3]) for one in maps] == [("unexplained", "edits"), ("unexplained", "invented")]
+    assert [(one.kind, Path(one.place).parts[-3]) for one in maps] == [
+        ("unexplained", "edits"),
+        ("unexplained", "invented"),
+    ]
     assert fault.kind == "unexplained"
 
 

@@ -153,7 +153,10 @@ def test_a_tile_of_another_tone_is_a_seam(scan: Photograph, judge: Any, event_of
     elsewhere = unit.copy()
     elsewhere[:, :48] += 0.03
     assert judge(stored(elsewhere), tiled)[0].measures.seam < 0.2
-    assert judge(stored(toned), event_of("upscale", parameters=json.dumps({"tile": 400, "halo": 16})))[0].measures.seam is None
+    assert (
+        judge(stored(toned), event_of("upscale", parameters=json.dumps({"tile": 400, "halo": 16})))[0].measures.seam
+        is None
+    )
     smaller = event_of("upscale", parameters=json.dumps({"tile": 400, "halo": 16}), tile=96)
     assert judge(stored(toned), smaller)[0].measures.seam > 1
 
@@ -173,7 +176,10 @@ def test_the_least_likeness_of_a_face_that_was_laid_in(scan: Photograph, judge: 
     bare = replace(face, likeness=None)
     assert judge(scan.pixels, faces=(face, stays, other, bare))[0].measures.identity == 0.6
     assert judge(scan.pixels, faces=(stays, bare))[0].measures.identity is None
-    risks = [judge(scan.pixels, faces=faces)[0].risk for faces in ((), (face,), (replace(face, likeness=Likeness("m", 0.1)),))]
+    risks = [
+        judge(scan.pixels, faces=faces)[0].risk
+        for faces in ((), (face,), (replace(face, likeness=Likeness("m", 0.1)),))
+    ]
     assert risks == sorted(risks)
     assert risks[2] > 0.9
 

@@ -19,7 +19,9 @@ def mean_of(plane: NDArray[np.float32], row: int, column: int, side: int) -> flo
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 23), st.integers(1, 23), st.integers(1, 7), st.integers(0, 2**31))
-def test_block_means_are_means_of_blocks_and_of_what_is_left_over(height: int, width: int, side: int, seed: int) -> None:
+def test_block_means_are_means_of_blocks_and_of_what_is_left_over(
+    height: int, width: int, side: int, seed: int
+) -> None:
     plane = np.random.default_rng(seed).random((height, width), np.float32)
     found = block_mean(plane, side)
     assert found.shape == (-(-height // side), -(-width // side))
@@ -54,7 +56,9 @@ def test_a_small_scan_is_its_own_proof() -> None:
     assert not proof.variance.any()
 
 
-def test_a_large_scan_is_averaged_and_its_texture_kept(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+def test_a_large_scan_is_averaged_and_its_texture_kept(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
     monkeypatch.setattr(proofs, "PROOF_PIXELS", 1000)
     noise = rng.normal(0.5, 0.1, (90, 120))
     pixels = np.rint(np.clip(noise, 0, 1) * 65535).astype(np.uint16)[..., None]

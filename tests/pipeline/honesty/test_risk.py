@@ -16,7 +16,16 @@ NOTHING = Measures(
     | dict.fromkeys(("psnr", "unsupported_peak", "seam", "repaired_de00_mean", "identity"))
 )
 # What rises with each of them, and what falls.
-RISING = ("residual_peak", "residual_mid", "new_edges_peak", "unsupported_peak", "smoothed", "roughened", "seam", "clipped_low")
+RISING = (
+    "residual_peak",
+    "residual_mid",
+    "new_edges_peak",
+    "unsupported_peak",
+    "smoothed",
+    "roughened",
+    "seam",
+    "clipped_low",
+)
 FALLING = ("high_frequency", "identity")
 
 

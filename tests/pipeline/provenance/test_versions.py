@@ -85,7 +85,9 @@ def test_what_version_3_did_not_measure_is_null(third: Path) -> None:
     assert len(rows) == 2
     for row in rows:
         assert (row["mask_sha256"], row["schema_version"]) == ("d" * 64, 3)
-        assert [row[name] for name in ("honesty", "edits_uri", "edits_sha256", "invented_uri", "invented_sha256")] == [None] * 5
+        assert [row[name] for name in ("honesty", "edits_uri", "edits_sha256", "invented_uri", "invented_sha256")] == [
+            None
+        ] * 5
         [event] = row["events"]
         assert (event["changed_fraction"], event["de00_mean"], event["de00_max"]) == (0.5, None, None)
     assert rows[0]["faces"][0]["identity"] == 0.875
@@ -97,7 +99,9 @@ def test_measured_rows_lie_beside_those_of_version_3_and_survive_a_compaction(
     take(2)
     values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Measures)), 0.25)
     honesty = Honesty(Measures(**(values | {"step": 3, "seam": None})), 0.75)
-    record = replace(restored(2), honesty=honesty, edits_uri="/e", edits_sha256="1", invented_uri="/i", invented_sha256="2")
+    record = replace(
+        restored(2), honesty=honesty, edits_uri="/e", edits_sha256="1", invented_uri="/i", invented_sha256="2"
+    )
     commit(Store(), str(third), stamp(2), [record])
     before = live(Store(), str(third))
     Compactor(Store(), str(third), 2).compact()
