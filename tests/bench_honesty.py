@@ -42,7 +42,7 @@ HONEST = "honest"
 _DETECTOR = "retinaface-mobile0.25"
 # Longer sides of the scans, in pixels: those that are enlarged by four, and the others.
 _SMALL, _LARGE = 192, 400
-_PENALTY = 0.02
+_PENALTY = 0.005
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def fitted(found: Sequence[Trial]) -> tuple[float, dict[str, float]]:
 
     def loss(values: NDArray[np.float64]) -> float:
         score = values[0] + table @ values[1:]
-        return float(weigh @ (np.logaddexp(0, score) - wanted * score) + _PENALTY * np.square(values[1:]).sum() / 100)
+        return float(weigh @ (np.logaddexp(0, score) - wanted * score) + _PENALTY * np.square(values[1:]).sum())
 
     bounds = [(None, None)] + [(0, None)] * len(names)
     values = minimize(loss, np.zeros(len(names) + 1), bounds=bounds, method="L-BFGS-B").x

@@ -34,7 +34,8 @@ def delta_e(one: Floats, other: Floats) -> Floats:
     for rows in bands(one):
         differs = np.any(one[rows] != other[rows], axis=2)
         if differs.any():
-            result[rows][differs] = deltaE_ciede2000(one[rows][differs], other[rows][differs])
+            found = deltaE_ciede2000(one[rows][differs], other[rows][differs])  # type: ignore[no-untyped-call]
+            result[rows][differs] = found
     return result
 
 

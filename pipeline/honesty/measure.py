@@ -73,7 +73,7 @@ def measured(
         residual_mid=bands[1],
         residual_high=bands[2],
         residual_peak=_peak(drift, window),
-        new_edges=float(np.count_nonzero(fresh > 0) / max(1, np.count_nonzero(edges))),
+        new_edges=float(np.count_nonzero(fresh > 0)) / max(1.0, float(np.count_nonzero(edges))),
         new_edges_peak=_peak((fresh > 0).astype(np.float32), window),
         high_frequency=texture.all,
         grain=texture.flat,
@@ -152,7 +152,8 @@ def _texture(planes: Planes) -> _Texture:
 
 def _finest(srgb: Floats) -> Floats:
     grey = _luma(srgb)
-    return np.square(grey - _blurred(grey, 1.0))
+    fine: Floats = np.square(grey - _blurred(grey, 1.0))
+    return fine
 
 
 def _luma(srgb: Floats) -> Floats:

@@ -323,7 +323,8 @@ def main() -> int:
             print(f"{fault.kind:<12} {fault.place}: {fault.message}")
         print(
             f"{found.photographs} photographs, {found.outputs} outputs, {found.masks} masks,"
-            f" {found.maps} maps and {found.sources} sources hashed, {found.compared} compared: {len(found.faults)} faults, {len(found.orphans)} orphans"
+            f" {found.maps} maps and {found.sources} sources hashed, {found.compared} compared:"
+            f" {len(found.faults)} faults, {len(found.orphans)} orphans"
         )
     return 1 if found.faults else 0
 

@@ -255,7 +255,7 @@ def test_query_with_wrong_sql_is_code_2(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("query", finished.run, "SELECT nothing")
     assert (code, out) == (2, "")
     assert err.startswith("albumen: query: Binder Error")
-    assert err.endswith("Views: photographs, events, faces, damage, manifest, runs.\n")
+    assert err.endswith("Views: photographs, events, faces, damage, honesty, manifest, runs.\n")
 
 
 @pytest.mark.parametrize("name", ["Blatt [/b] 3.png", "Blatt [bold]3.png", "[red]"])
