@@ -32,7 +32,7 @@ FALLING = ("high_frequency", "identity")
 def test_an_output_that_is_its_scan_has_the_least_risk() -> None:
     assert set(features(NOTHING).values()) == {0.0}
     assert set(features(NOTHING)) == set(WEIGHTS)
-    assert risk_of(NOTHING) < 0.1
+    assert risk_of(NOTHING) < 0.15
 
 
 def test_no_weight_is_below_nothing() -> None:
@@ -52,7 +52,7 @@ def test_it_is_monotone_in_every_measure(name: str, one: float, other: float, re
     assert 0 <= less <= more <= 1
 
 
-@pytest.mark.parametrize(("cosine", "least", "most"), [(0.9, 0.0, 0.1), (0.45, 0.5, 0.6), (0.05, 0.98, 1.0)])
+@pytest.mark.parametrize(("cosine", "least", "most"), [(0.9, 0.0, 0.15), (0.45, 0.5, 0.6), (0.05, 0.98, 1.0)])
 def test_a_face_that_became_somebody_else_is_enough(cosine: float, least: float, most: float) -> None:
     assert least <= risk_of(replace(NOTHING, identity=cosine)) <= most
 
