@@ -216,7 +216,7 @@ def check_apart(spec: JobSpec, survey: manifest.Survey) -> None:
 
 def _check_empty(store: Store, run: str) -> None:
     # A plan that was killed leaves its lease and parts of a manifest without run.json.
-    for name in ("images", "masks", "provenance"):
+    for name in ("images", "masks", "edits", "invented", "provenance"):
         entry = next(iter(store.list_if_there(join(run, name))), None)
         if entry is not None:
             raise JobError(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.honesty.proof import PROOF_PIXELS
 from pipeline.photograph import Photograph
 
 # Of the machine's memory. Ray's object store takes 30 %; the processes themselves and the system take the rest.
@@ -45,6 +46,11 @@ class Size:
         return 1 if self.channels <= 2 else 3
 
 
+# Bytes a pixel of what is measured on copies of at most PROOF_PIXELS, whatever the photograph's size: by deliver, which takes
+# most, and by others for their events; the proof itself is among them.
+_COPIES = 268
+
+
 def size_of(photograph: Photograph) -> Size:
     """As its header would promise it."""
     channels = photograph.pixels.shape[2] + (photograph.alpha is not None)
@@ -57,7 +63,8 @@ def need(size: Size, working: Iterable[Callable[[Size], int]]) -> int:
     working: of the pool's stages, as their footprints declare it.
     """
     # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
-    return _BASE + size.pixels * (2 * size.deep + 1 + max((takes(size) for takes in working), default=0))
+    whole = size.pixels * (2 * size.deep + 1 + max((takes(size) for takes in working), default=0))
+    return _BASE + whole + min(size.pixels, PROOF_PIXELS) * _COPIES
 
 
 def machine_bytes() -> int:

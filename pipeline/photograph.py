@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pipeline.damage.kinds import Kinds
+    from pipeline.honesty.proof import Proof
 
 # 8 or 16 bits; Photograph checks which.
 Pixels = NDArray[np.unsignedinteger[Any]]
@@ -162,7 +163,8 @@ class Photograph:
     pixels: H x W x C, uint8 or uint16, C is 1 (grey) or 3 (RGB), C-contiguous, full range.
     alpha: H x W of the same dtype, or None. damage: H x W uint8, codes of `damage.kinds`, or None where not looked for or
     where the pixels have another scale since. mask: of the damage then, as `damage.mask` makes it, at the source's scale.
-    scale: how many times wider the pixels are than the source's.
+    scale: how many times wider the pixels are than the source's. proof: of the scan as it was decoded, to measure the output
+    against; None where nobody made one.
     """
 
     item_id: str
@@ -174,6 +176,7 @@ class Photograph:
     analysis: Analysis | None = None
     faces: tuple[Face, ...] = field(default=())
     scale: int = 1
+    proof: Proof | None = None
 
     def __post_init__(self) -> None:
         p = self.pixels

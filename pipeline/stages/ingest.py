@@ -15,6 +15,7 @@ from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ItemError, Reason
 from pipeline.guard import Decoder, Shared
 from pipeline.guard.limits import MOST_BYTES, icc_fault
+from pipeline.honesty.proof import proof_of
 from pipeline.memory import Size, need, size_of
 from pipeline.photograph import Photograph
 from pipeline.record import Record
@@ -85,6 +86,7 @@ class Ingest:
             except ItemError as error:
                 return record.ended(error)
         photograph, findings = _sound_metadata(photograph)
+        photograph = replace(photograph, proof=proof_of(photograph))
         return replace(
             record,
             photograph=photograph,

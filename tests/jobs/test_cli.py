@@ -270,7 +270,7 @@ def test_query_with_wrong_sql_is_code_2(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("query", finished.run, "SELECT nothing")
     assert (code, out) == (2, "")
     assert err.startswith("albumen: query: Binder Error")
-    assert err.endswith("Views: photographs, events, faces, damage, manifest, runs.\n")
+    assert err.endswith("Views: photographs, events, faces, damage, honesty, manifest, runs.\n")
 
 
 @pytest.mark.parametrize("name", ["Blatt [/b] 3.png", "Blatt [bold]3.png", "[red]"])
@@ -288,12 +288,15 @@ def test_query_prints_two_columns_of_one_name(albumen: Call, finished: Plan) -> 
 
 def test_verify_of_a_sound_run_is_code_0(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("verify", finished.run)
-    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed: no fault\n", "")
+    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed: no fault\n", "")
 
 
 def test_verify_of_the_sources_says_so(albumen: Call, finished: Plan) -> None:
     code, out, _ = albumen("verify", finished.run, "--sources")
-    assert (code, out) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed, 4 sources hashed: no fault\n")
+    assert (code, out) == (
+        0,
+        "4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed, 4 sources hashed: no fault\n",
+    )
 
 
 def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, finished: Plan) -> None:
@@ -304,7 +307,7 @@ def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, 
     assert (code, err) == (1, "")
     assert f"lost        {one}: " in out
     assert f"altered     {two}: " in out
-    assert out.endswith("4 photographs, 2 outputs hashed, 1 masks hashed: 2 faults\n")
+    assert out.endswith("4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed: 2 faults\n")
 
 
 def test_verify_in_json(albumen: Call, finished: Plan) -> None:

@@ -242,7 +242,9 @@ def test_a_refused_plan_leaves_the_run_as_it_was(make_spec: Merge, scans: Path, 
     assert (tmp_path / "run/run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["images/ab/holiday.png", "masks/ab/holiday.png", "provenance/other.parquet"])
+@pytest.mark.parametrize(
+    "name", ["images/ab/holiday.png", "masks/ab/holiday.png", "edits/ab/holiday.png", "provenance/other.parquet"]
+)
 def test_a_folder_that_belongs_to_something_else_is_left_alone(
     make_spec: Merge, scans: Path, tmp_path: Path, name: str
 ) -> None:
