@@ -166,7 +166,9 @@ def shared_gfpgan(model_id: str, reference: Any, device: Device, precision: Prec
     from pipeline.models.gfpgan_fast import SharedGFPGAN
 
     kind = bf16_where_native(precision, device)
-    network = SharedGFPGAN(reference, kind).eval().requires_grad_(requires_grad=False).to(device.kind)
+    # Libraries for GPUs choose such algorithms by themselves.
+    network = SharedGFPGAN(reference, kind, winograd=device.kind == "cpu")
+    network = network.eval().requires_grad_(requires_grad=False).to(device.kind)
 
     def restored(faces: Tensor, digests: list[bytes]) -> Tensor:
         layers = zip(*(noise_of(digest, network.noise_sides) for digest in digests), strict=True)
