@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.errors import ItemError, Reason, Status
 from pipeline.faces.row import FACE, face_from, face_row
-from pipeline.photograph import Analysis, Container, Face, Photograph
+from pipeline.photograph import Analysis, Container, Face, Photograph, Searched
 
 # 2: mask_uri and mask_sha256. 3: what became of each face, and why. Null in rows of the versions before.
 SCHEMA_VERSION = 3
@@ -152,6 +152,7 @@ _PAYLOAD = [
     ("exif", pa.binary()),
     ("xmp", pa.binary()),
     ("iptc", pa.binary()),
+    ("searched", pa.string()),
 ]
 # What a container says in a word; its blocks of bytes have columns of their own.
 _FACTS = ("format", "dpi", "pages", "conversion", "orientation")
@@ -214,6 +215,7 @@ def _pack_one(record: Record) -> pa.RecordBatch:
             "xmp": container.xmp,
             "iptc": container.iptc,
             "mask": photograph.mask,
+            "searched": None if photograph.searched is None else json.dumps(asdict(photograph.searched)),
             "patches": [None if face.patch is None else face.patch.tobytes() for face in photograph.faces],
         }
         buffers["pixels"] = photograph.pixels
@@ -297,7 +299,15 @@ def _photograph(record: Record, table: pa.Table) -> Photograph:
             for face, patch in zip(record.faces, patches, strict=True)
         ),
         scale=table["scale"][0].as_py(),
+        searched=_searched(table["searched"][0].as_py()),
     )
+
+
+def _searched(text: str | None) -> Searched | None:
+    if text is None:
+        return None
+    kept = json.loads(text)
+    return Searched(kept["detector"], kept["whole"], tuple(kept["around"]))
 
 
 def _unpacked(packed: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
