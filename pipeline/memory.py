@@ -61,6 +61,30 @@ _WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
     }
 )
 
+# The longer side of the largest copy of a photograph that a face detector is given, as `models.face_detectors` has it.
+_SEARCHED = 2048
+
+
+def _searched(size: Size) -> int:
+    """Pixels of the largest copy that a face detector is given."""
+    return int(size.pixels * min(1.0, _SEARCHED / max(size.width, size.height)) ** 2)
+
+
+# Bytes that a network takes at its peak beyond its weights, on a CPU in fp32, for one face at a time or for one search, by
+# architecture; with a margin over what was measured (docs/large-scans.md). On a GPU they take the card's memory.
+_NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
+    {
+        "retinaface-resnet50": lambda size: 340 * _searched(size),
+        "retinaface-mobile0.25": lambda size: 160 * _searched(size),
+        "yunet": lambda size: 160 * _searched(size),
+        "gfpgan-clean": lambda size: 800 << 20,
+        "restoreformer": lambda size: 1600 << 20,
+        "codeformer": lambda size: 1600 << 20,
+        "parsenet": lambda size: 400 << 20,
+        "bisenet": lambda size: 400 << 20,
+    }
+)
+
 
 def size_of(photograph: Photograph) -> Size:
     """As its header would promise it."""
@@ -68,10 +92,16 @@ def size_of(photograph: Photograph) -> Size:
     return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
-def need(size: Size, stages: Iterable[str]) -> int:
-    """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together."""
+def need(size: Size, stages: Iterable[str], networks: Iterable[str] = ()) -> int:
+    """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together.
+
+    networks: architectures of the models that the pool computes with on the CPU. They run one after another, and those that are
+    not known here are counted in their stage's figure.
+    """
+    known = [_NETWORKS[name](size) for name in networks if name in _NETWORKS]
     # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
-    return _BASE + size.pixels * (2 * size.deep + 1 + max((_WORKING[name](size) for name in stages), default=0))
+    stored = size.pixels * (2 * size.deep + 1 + max((_WORKING[name](size) for name in stages), default=0))
+    return _BASE + stored + max(known, default=0)
 
 
 def machine_bytes() -> int:

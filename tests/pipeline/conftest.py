@@ -52,7 +52,7 @@ def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelStore
 
 @pytest.fixture(scope="session")
 def mobile(models: ModelStore) -> FaceDetector:
-    return open_detector(models, "retinaface-mobile0.25", Device("cpu", 2))
+    return open_detector(models, "retinaface-mobile0.25", Device("cpu", 1))
 
 
 @pytest.fixture(scope="session")
