@@ -101,7 +101,7 @@ def a_group() -> NDArray[np.uint8]:
         for image in (skimage.data.astronaut()[:256, 100:356], hopper[:420, 50:470])
     ]
     row = np.hstack(cells)
-    return np.ascontiguousarray(np.vstack([row, row[:, ::-1]]))
+    return np.ascontiguousarray(np.vstack([row, row[:, ::-1]]), np.uint8)
 
 
 class Recording(FaceRestorer):

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def alternate(first: Callable[[], object], second: Callable[[], object], runs: i
     return one, other
 
 
-def compared(what: str, count: int, times: tuple[Times, Times], difference: NDArray[np.floating]) -> Row:
+def compared(what: str, count: int, times: tuple[Times, Times], difference: NDArray[np.floating[Any]]) -> Row:
     """count: of what the times are for all together. difference: of both outputs, of values in 0..1."""
     (theirs, their_cpu), (ours, our_cpu) = (
         (statistics.median(one.wall) / count, statistics.median(one.cpu) / count) for one in times

@@ -113,7 +113,7 @@ class _Convolution(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, form: _Form, side: int) -> None:
         super().__init__()
         self.bias = None if bias is None else nn.Parameter(bias.detach().to(form.number), requires_grad=False)
-        self.quick = form.winograd and pays(*weight.shape[:2], side, side)
+        self.quick = form.winograd and pays(weight.shape[0], weight.shape[1], side, side)
         if self.quick:
             self.winograd = WinogradConvolution(weight)
         else:

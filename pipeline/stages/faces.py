@@ -133,9 +133,10 @@ class Faces:
         assert self.workshop is not None
         lost = [face.staying(Decision.LEFT, NOT_FOUND_AGAIN) for face in sought.lost]
         after = replace(photograph, faces=(*settled, *lost)) if settled or lost else photograph
-        findings = {"search": sought.finding} | self.refused
+        findings: dict[str, Any] = {"search": sought.finding} | self.refused
         # Where nothing was looked at and nothing restored, no network was at work here.
-        looked, precision = ((self.workshop.gate.detector.model_id,), "fp32") if sought.looked else ((), None)
+        looked = (self.workshop.gate.detector.model_id,) if sought.looked else ()
+        precision = "fp32" if sought.looked else None
         if not settled:
             return Step(after, Outcome.SKIPPED, "no face was found", looked, precision, findings)
         findings |= _findings(after.faces, self.workshop, self.policy)

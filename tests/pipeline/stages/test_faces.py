@@ -343,7 +343,7 @@ def test_sixty_faces_each_have_their_say(made: Any, mobile: FaceDetector, shared
 def test_a_painted_face_is_a_face(made: Any, portrait: NDArray[np.uint8], hopper: Patch) -> None:
     """Flat colours and hard contours: it is restored mildly as it is, and becomes nobody else."""
     smooth = cv2.pyrMeanShiftFiltering(portrait, 6, 24)
-    painting = np.ascontiguousarray(cv2.stylization(smooth, sigma_s=30, sigma_r=0.3))
+    painting = np.asarray(cv2.stylization(smooth, sigma_s=30, sigma_r=0.3), np.uint8)
     (face,) = restored(made(), painting).photograph.faces
     assert face.decision is Decision.ACCEPTED
     assert face.likeness is not None
@@ -406,7 +406,8 @@ def test_the_restorer_is_asked_for_what_the_recipe_says(models: ModelStore, monk
 
     monkeypatch.setattr(module, "open_restorer", opened)
     source = replace(models.source, planned=frozenset({MOBILE, "codeformer"}))
-    for given in ({}, {"precision": "fast", "fidelity": 0.7}):
+    wanted: tuple[dict[str, Any], ...] = ({}, {"precision": "fast", "fidelity": 0.7})
+    for given in wanted:
         parameters = FacesParameters.model_validate({"detector": MOBILE, "restorer": "codeformer"} | given)
         Faces(parameters, POLICIES["conservation"]).open(ModelStore(source), Device())
     assert asked == [{"precision": "exact", "fidelity": None}, {"precision": "fast", "fidelity": 0.7}]
