@@ -20,15 +20,15 @@ import skimage.data
 import torch
 from numpy.typing import NDArray
 
-from pipeline.faces.identity import Gate
+from pipeline.faces.identity import Gate, Pair
 from pipeline.faces.work import Workshop
 from pipeline.models.face_restorers import gfpgan_clean, shared_gfpgan
-from pipeline.models.faces import FaceRestorer, open_detector
-from pipeline.models.identity import open_embedder
+from pipeline.models.faces import FaceDetector, FaceRestorer, open_detector
+from pipeline.models.identity import FaceEmbedder, open_embedder
 from pipeline.models.parsing import FaceParser
 from pipeline.models.precision import Precision
 from pipeline.models.store import ModelSource, ModelStore, state_dict
-from pipeline.photograph import Container, Photograph, narrowed
+from pipeline.photograph import Container, Likeness, Photograph, narrowed
 from pipeline.policy import POLICIES, FaceGate
 from pipeline.stage import Device, Step
 from pipeline.stages.compose import Compose, ComposeParameters
@@ -117,9 +117,9 @@ class Recording(FaceRestorer):
         return self.inner.restore(aligned)
 
 
-def our_stages(network: Any, models: ModelStore) -> tuple[Faces, Recording]:
-    """Faces with the real detector and all that the gate measures, which lets everything through; the same parser as the
-    reference has."""
+def our_stages(network: Any, models: ModelStore, *, measured: bool = True) -> tuple[Faces, Recording]:
+    """Faces with the real detector and all that the gate measures, unless that is left out; it lets everything through. The
+    same parser as the reference has."""
     policy, kind = POLICIES["presentation"], device()
     detector = open_detector(models, MOBILE, kind)
     embedder = open_embedder(models, "mobilefacenet") if models.installed("mobilefacenet") else None
@@ -127,15 +127,21 @@ def our_stages(network: Any, models: ModelStore) -> tuple[Faces, Recording]:
     stage = Faces(FacesParameters(detector=MOBILE), policy)
     stage.detector = detector
     parser = FaceParser("labelling", "parsenet", Labelling(labels()).to(kind.kind), kind)
-    stage.workshop = Workshop(restorer, "0" * 64, parser, _Open(detector, embedder), OPEN, strength=1.0)
+    stage.workshop = Workshop(
+        restorer, "0" * 64, parser, _Open(detector, embedder, measured=measured), OPEN, strength=1.0
+    )
     return stage, restorer
 
 
 class _Open(Gate):
-    """Measures, and finds a face in everything."""
+    """Finds a face in everything."""
 
-    def measure(self, pair: Any) -> Any:
-        return super().measure(pair)[0], True
+    def __init__(self, detector: FaceDetector, embedder: FaceEmbedder | None, *, measured: bool) -> None:
+        super().__init__(detector, embedder)
+        self.measured = measured
+
+    def measure(self, pair: Pair) -> tuple[Likeness, bool]:
+        return super().measure(pair)[0] if self.measured else Likeness(), True
 
 
 def composed_by_us(stage: Faces, photograph: Photograph) -> NDArray[np.uint8]:

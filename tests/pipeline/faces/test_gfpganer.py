@@ -46,7 +46,7 @@ def softened(network: Any) -> Any:
 def both(models: ModelStore, photograph: Image, **built: Any) -> tuple[Image, Image, Image]:
     """Ours; GFPGANer's as it is; and GFPGANer's with the same floats all the way to its last step, which cuts off. All RGB."""
     network = softened(a_reference(**built))
-    stage, restorer = our_stages(network, models)
+    stage, restorer = our_stages(network, models, measured=False)
     ours = composed_by_us(stage, Photograph("item", photograph, Container("PNG")))
     reference = a_gfpganer(network, models, [seed_of(face) for face in restorer.given])
     bgr = np.ascontiguousarray(photograph[..., ::-1])
