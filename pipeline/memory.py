@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.honesty.proof import PROOF_PIXELS
 from pipeline.photograph import Photograph
@@ -50,6 +51,30 @@ class Size:
 # most, and by others for their events; the proof itself is among them.
 _COPIES = 268
 
+# The longer side of the largest copy of a photograph that a face detector is given, as `models.face_detectors` has it.
+_SEARCHED = 2048
+
+
+def _searched(size: Size) -> int:
+    """Pixels of the largest copy that a face detector is given."""
+    return int(size.pixels * min(1.0, _SEARCHED / max(size.width, size.height)) ** 2)
+
+
+# Bytes that a network takes at its peak beyond its weights, on a CPU in fp32, for one face at a time or for one search, by
+# architecture; with a margin over what was measured (docs/large-scans.md). On a GPU they take the card's memory.
+_NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
+    {
+        "retinaface-resnet50": lambda size: 340 * _searched(size),
+        "retinaface-mobile0.25": lambda size: 160 * _searched(size),
+        "yunet": lambda size: 160 * _searched(size),
+        "gfpgan-clean": lambda size: 800 << 20,
+        "restoreformer": lambda size: 1600 << 20,
+        "codeformer": lambda size: 1600 << 20,
+        "parsenet": lambda size: 400 << 20,
+        "bisenet": lambda size: 400 << 20,
+    }
+)
+
 
 def size_of(photograph: Photograph) -> Size:
     """As its header would promise it."""
@@ -57,14 +82,16 @@ def size_of(photograph: Photograph) -> Size:
     return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
-def need(size: Size, working: Iterable[Callable[[Size], int]]) -> int:
+def need(size: Size, working: Iterable[Callable[[Size], int]], networks: Iterable[str] = ()) -> int:
     """Bytes that one photograph takes at most in a pool, all processes of the pool's actor together.
 
-    working: of the pool's stages, as their footprints declare it.
+    working: of the pool's stages, as their footprints declare it. networks: architectures of the models that the pool computes
+    with on the CPU. They run one after another, and those that are not known here are counted in their stage's figure.
     """
+    known = [_NETWORKS[name](size) for name in networks if name in _NETWORKS]
     # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
     whole = size.pixels * (2 * size.deep + 1 + max((takes(size) for takes in working), default=0))
-    return _BASE + whole + min(size.pixels, PROOF_PIXELS) * _COPIES
+    return _BASE + whole + max(known, default=0) + min(size.pixels, PROOF_PIXELS) * _COPIES
 
 
 def machine_bytes() -> int:

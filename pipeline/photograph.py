@@ -157,6 +157,19 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
+class Searched:
+    """Where faces were looked for, so that nobody does it twice.
+
+    detector: id of the model that looked. whole: digest of all samples that it looked at, as `faces.search` makes it. around:
+    of those around each of the photograph's faces, in their order.
+    """
+
+    detector: str
+    whole: str
+    around: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Photograph:
     """One scan on its way through the stages. Immutable: a stage returns a new one.
 
@@ -164,7 +177,7 @@ class Photograph:
     alpha: H x W of the same dtype, or None. damage: H x W uint8, codes of `damage.kinds`, or None where not looked for or
     where the pixels have another scale since. mask: of the damage then, as `damage.mask` makes it, at the source's scale.
     scale: how many times wider the pixels are than the source's. proof: of the scan as it was decoded, to measure the output
-    against; None where nobody made one.
+    against; None where nobody made one. searched: None where no faces were looked for.
     """
 
     item_id: str
@@ -177,6 +190,7 @@ class Photograph:
     faces: tuple[Face, ...] = field(default=())
     scale: int = 1
     proof: Proof | None = None
+    searched: Searched | None = None
 
     def __post_init__(self) -> None:
         p = self.pixels

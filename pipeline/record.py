@@ -18,7 +18,7 @@ from pipeline.errors import ItemError, Reason, Status
 from pipeline.faces.row import FACE, face_from, face_row
 from pipeline.honesty.proof import Proof, proof_from
 from pipeline.honesty.row import HONESTY, Honesty, honesty_from, honesty_row
-from pipeline.photograph import Analysis, Container, Face, Photograph
+from pipeline.photograph import Analysis, Container, Face, Photograph, Searched
 
 # 2: mask_uri and mask_sha256. 3: what became of each face, and why. 4: honesty, its maps, and de00 of events. Null in rows
 # of the versions before.
@@ -174,6 +174,7 @@ _PAYLOAD = [
     ("deviation", pa.large_binary()),
     ("proof_facts", pa.string()),
     ("proof_sha256", pa.string()),
+    ("searched", pa.string()),
 ]
 # What a container says in a word; its blocks of bytes have columns of their own.
 _FACTS = ("format", "dpi", "pages", "conversion", "orientation")
@@ -237,6 +238,7 @@ def _pack_one(record: Record) -> pa.RecordBatch:
             "xmp": container.xmp,
             "iptc": container.iptc,
             "mask": photograph.mask,
+            "searched": None if photograph.searched is None else json.dumps(asdict(photograph.searched)),
             "patches": [None if face.patch is None else face.patch.tobytes() for face in photograph.faces],
         }
         buffers["pixels"] = photograph.pixels
@@ -318,6 +320,7 @@ def _photograph(record: Record, table: pa.Table) -> Photograph:
         ),
         scale=table["scale"][0].as_py(),
         proof=_proof(table),
+        searched=_searched(table["searched"][0].as_py()),
     )
 
 
@@ -339,6 +342,13 @@ def _proof(table: pa.Table) -> Proof | None:
     samples = _plane(table, "proof", np.dtype(facts["dtype"]))
     assert samples is not None
     return proof_from(facts, samples, _plane(table, "deviation", np.uint16), table["proof_sha256"][0].as_py())
+
+
+def _searched(text: str | None) -> Searched | None:
+    if text is None:
+        return None
+    kept = json.loads(text)
+    return Searched(kept["detector"], kept["whole"], tuple(kept["around"]))
 
 
 def _unpacked(packed: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

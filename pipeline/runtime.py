@@ -130,7 +130,8 @@ class StageActor:
         self.device = device
         self.room = _Room(budget())
         self.working = [FOOTPRINTS[name].working for name in self.pool.stages]
-        self.ingest = Ingest(work.recipe.ingest, Store(work.source), work.roots, self.room, self.working)
+        self.networks = self._architectures() if device.kind == "cpu" else ()
+        self.ingest = Ingest(work.recipe.ingest, Store(work.source), work.roots, self.room, self.working, self.networks)
         self.deliver = Deliver(work.recipe.deliver, Store(work.output), work.run, work.stamp.recipe_id)
         self.output = Store(work.output)
         self.stages: dict[str, Stage] = {}
@@ -139,6 +140,12 @@ class StageActor:
                 stage = STAGES[spec.name](spec.parameters, work.recipe.policy)
                 stage.open(self.models, device)
                 self.stages[spec.name] = stage
+
+    def _architectures(self) -> tuple[str, ...]:
+        """Of the models that this pool's stages use."""
+        specs = [spec for spec in self.work.recipe.stages if spec.name in self.pool.stages]
+        models = [wanted.model_id for spec in specs for wanted in spec.needs()]
+        return tuple(self.models.card(model).architecture for model in models if self.models.available(model))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         counts: dict[str, StageCount] = {}
@@ -185,7 +192,7 @@ class StageActor:
         """Wait until the machine has room for what this pool does with the photograph."""
         if record.photograph is not None:
             try:
-                self.room.hold(need(size_of(record.photograph), self.working))
+                self.room.hold(need(size_of(record.photograph), self.working, self.networks))
             except ItemError as error:
                 return record.ended(error)
         return record

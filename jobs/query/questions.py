@@ -62,7 +62,8 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             """
             SELECT f.run, f.item_id, p.source_uri, p.output_uri, f.face_no, f.identity, f.strength, f.model_id
             FROM faces AS f JOIN photographs AS p USING (run, item_id)
-            WHERE f.identity IS NOT NULL ORDER BY f.identity, f.item_id, f.face_no, f.run LIMIT {limit}""",
+            WHERE f.identity IS NOT NULL AND f.decision IN ('restored', 'accepted')
+            ORDER BY f.identity, f.item_id, f.face_no, f.run LIMIT {limit}""",
         ),
         "changed-most": Question(
             "Photographs of which a stage changed the largest share of pixels.",

@@ -38,8 +38,9 @@ class Ingest:
     """A record with its source's digest and decoded photograph; or, where the bytes could be read but not decoded, with
     the digest and the reason. Raises ItemError where they could not even be read.
 
-    roots: what may be read, or None for anything. admission: asked for the memory that stages of `working` will need, once a
-    photograph's size is known; whoever runs them releases it. decoder: a process of its own, started when first needed.
+    roots: what may be read, or None for anything. admission: asked for the memory that stages of `working` and their `networks`
+    will need, once a photograph's size is known; whoever runs them releases it. decoder: a process of its own, started when
+    first needed.
     """
 
     name: ClassVar[str] = "ingest"
@@ -54,12 +55,14 @@ class Ingest:
         roots: Sequence[str] | None = None,
         admission: Admission | None = None,
         working: Sequence[Callable[[Size], int]] | None = None,
+        networks: Sequence[str] = (),
     ) -> None:
         self.parameters = parameters
         self.store = store
         self.roots = roots
         self.admission = admission
         self.working = (self.footprint.working,) if working is None else tuple(working)
+        self.networks = tuple(networks)
         self.decoder = Decoder()
 
     def open(self) -> None:
@@ -121,7 +124,7 @@ class Ingest:
 
     def _admit(self, size: Size) -> None:
         if self.admission is not None:
-            self.admission.hold(need(size, self.working))
+            self.admission.hold(need(size, self.working, self.networks))
 
 
 def _sound_metadata(photograph: Photograph) -> tuple[Photograph, dict[str, Any]]:
