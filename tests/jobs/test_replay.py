@@ -425,7 +425,7 @@ def test_an_entry_that_was_refused_while_listing_has_nothing_to_derive(two: Plan
     def refused(row: dict[str, Any]) -> None:
         error = ItemError(Reason.DUPLICATE, "named twice")
         row.update(status="refused", reason=str(error.reason), events=[], source_sha256=None)
-        row.update(output_sha256=None, mask_sha256=None)
+        row.update(output_sha256=None, mask_sha256=None, edits_sha256=None, invented_sha256=None, honesty=None)
 
     row_of(two, refused)
     one = replayed(two)[0]
