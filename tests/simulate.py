@@ -59,6 +59,7 @@ def simulated(actor: type, seconds: Mapping[str, float]) -> type:
             self.device = device
             self.room = _Room(budget())
             self.working = [FOOTPRINTS[name].working for name in self.pool.stages]
+            self.networks = ()
             self.output = Store(self.work.output)
 
         def _run(self, name: str, records: list[Any]) -> list[Any]:

@@ -68,7 +68,9 @@ class Here:
 def without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ALBUMEN_MODELS", str(tmp_path / "models"))
     here = SimpleNamespace(get_actor_id=lambda: "worker", get_node_id=lambda: "node")
-    monkeypatch.setattr(runtime, "ray", SimpleNamespace(get=lambda answer: answer, get_runtime_context=lambda: here))
+    util = SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
+    ray = SimpleNamespace(get=lambda answer: answer, get_runtime_context=lambda: here, util=util)
+    monkeypatch.setattr(runtime, "ray", ray)
     monkeypatch.setattr(jobs.drive, "restore", restore)
     monkeypatch.setattr(jobs.drive, "connect", Here)
     # Restored at the end of the test: `_measured` puts the simulated actor in its place for good.
