@@ -70,7 +70,8 @@ def test_a_part_of_the_record_with_a_flipped_bit_is_not_packaged(run: Path, tmp_
     data = bytearray(part.read_bytes())
     data[-3000] ^= 1
     part.write_bytes(data)
-    with pytest.raises(JobError, match="damaged"):
+    # A reader says so, or the digest does: that goes by where the bit lies.
+    with pytest.raises(JobError, match=rf"{part.name}.*(damaged|the seal says)"):
         made(run, PackageKind.BAGIT, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
