@@ -27,6 +27,8 @@ from jobs.spec import JobSpec, parse_spec
 from pipeline.errors import JobError
 
 _PATIENCE = 60.0
+# How faults are listed where there are several.
+_BULLET = "  - "
 _RUN, _ENDPOINT, _COLLECTION, _SPEC = "albumen_run", "albumen_endpoint", "albumen_collection", "albumen_spec"
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 # Ray hands metadata to the driver in one variable, which Linux limits to 128 KiB.
@@ -144,8 +146,17 @@ def _complaint(log: str) -> list[str]:
     _, mark, said = log.rpartition("\nalbumen: ")
     if not mark:
         return []
-    lines = [line.removeprefix("  - ") for line in said.strip().splitlines()]
-    return lines[1:] if re.fullmatch(r"\d+ faults:", lines[0]) else lines
+    lines = said.strip().splitlines()
+    if not re.fullmatch(r"\d+ faults:", lines[0]):
+        return ["\n".join(lines)]
+    faults: list[str] = []
+    for line in lines[1:]:
+        if line.startswith(_BULLET) or not faults:
+            faults.append(line.removeprefix(_BULLET))
+        else:
+            # What can be done about a fault stands below it.
+            faults[-1] += f"\n{line}"
+    return faults
 
 
 def status(job: str, address: str) -> Submitted:

@@ -155,6 +155,7 @@ def bucket_job(s3: str, folder: Path, photo: Callable[[int], bytes]) -> tuple[Pa
 
 _ASK_RAY = """
 import sys
+from ray.job_submission import JobSubmissionClient
 print(JobSubmissionClient(sys.argv[1]).get_job_info(sys.argv[2]).json())
 """
 
@@ -248,7 +249,7 @@ def test_what_the_cluster_finds_wrong_is_said_at_once_and_nothing_is_written(
     assert done.returncode == 1
     assert "there is no bucket 'no-such-bucket'" in done.stderr
     assert f"model realesrgan-x2plus: cannot fetch {tmp_path / 'mirror'}" in done.stderr
-    assert done.stderr.startswith("albumen: 2 faults:")
+    assert done.stderr.startswith("albumen: 2 faults:"), done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 

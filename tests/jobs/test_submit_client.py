@@ -155,7 +155,7 @@ def test_what_the_cluster_finds_wrong_is_told_as_it_said_it(albumen: Call, head:
     )
     code, _, err = albumen("submit", job, "--address", head.address)
     assert code == 1
-    assert err == "albumen: 3 faults:\n  - the bucket is away\n  - node 10.0.0.2: pillow is 1.0\n  - Ask him.\n"
+    assert err == "albumen: 2 faults:\n  - the bucket is away\n  - node 10.0.0.2: pillow is 1.0\nAsk him.\n"
     # A driver that said nothing of its own.
     head.logs = "killed\n"
     assert albumen("submit", job, "--address", head.address)[2] == "albumen: Job entrypoint command failed\n"
@@ -263,3 +263,15 @@ def test_the_job_that_is_sent_is_the_one_that_was_written(make_spec: Callable[..
     spec = make_spec()
     text = submit._metadata(spec)["albumen_spec"]
     assert parse_spec(json.loads(text), Path("/")) == spec
+
+
+@pytest.mark.parametrize(
+    ("said", "faults"),
+    [
+        ("one fault\nwhat to do", ["one fault\nwhat to do"]),
+        ("2 faults:\n  - first\n    what to do\nor that\n  - second", ["first\n    what to do\nor that", "second"]),
+    ],
+)
+def test_what_can_be_done_about_a_fault_stays_with_it(said: str, faults: list[str]) -> None:
+    assert submit._complaint(f"working\nalbumen: {said}\n") == faults
+    assert submit._complaint("nothing was said") == []
