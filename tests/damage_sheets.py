@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline.codecs import decode
 from pipeline.damage import FOUND, REPAIRED, fraction_of
-from pipeline.damage.kinds import Kind, Kinds
+from pipeline.damage.kinds import Kinds
+from pipeline.damage.mask import COLOURS
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Container, Photograph, narrowed
 from pipeline.policy import POLICIES
@@ -28,13 +29,6 @@ from pipeline.stages.repair import Repair, RepairParameters
 
 Picture = NDArray[np.uint8]
 
-# RGB, as in the stored mask.
-_COLOURS = {
-    Kind.LINE: (255, 64, 64),
-    Kind.SPOT: (255, 176, 0),
-    Kind.STAIN: (64, 144, 255),
-    Kind.MISSING: (224, 96, 255),
-}
 _SIDE = 512
 _CROP = 96
 _ZOOM = 4
@@ -80,7 +74,8 @@ def sheet(before: Picture, after: Picture, kinds: Kinds) -> Picture:
 def _marked(picture: Picture, kinds: Kinds) -> Picture:
     """Repaired damage in full colour, what was found and left half through."""
     result = picture.astype(np.float32) * 0.6
-    for kind, colour in _COLOURS.items():
+    for kind in FOUND:
+        colour = COLOURS[kind]
         for code, share in ((int(kind), 0.5), (int(kind) | REPAIRED, 1.0)):
             where = kinds == code
             result[where] = (1 - share) * result[where] + share * np.array(colour, np.float32)

@@ -148,21 +148,9 @@ class Memory:
 
 def one(nodes: int, rows: int, cpus: int, seconds: Mapping[str, float], *, lose: bool, folder: Path) -> dict[str, Any]:
     """In a process of its own: a head without CPUs, `nodes` of `cpus` each, one run."""
-    from ray.cluster_utils import Cluster
+    from tests.audit.machine import head_without_cpus
 
-    from tests.audit.machine import free_port
-
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0,
-            "object_store_memory": _STORE_BYTES,
-            "include_dashboard": False,
-            "dashboard_agent_listen_port": free_port(),
-            "ray_client_server_port": free_port(),
-            "include_log_monitor": False,
-        },
-    )
+    cluster = head_without_cpus(_STORE_BYTES)
     try:
         there = [cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES) for _ in range(nodes)]
         return _measured(cluster, there, planned(folder, rows, seconds, str(cluster.address)), seconds, lose=lose)
