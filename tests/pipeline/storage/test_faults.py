@@ -301,7 +301,9 @@ def once(faulty_s3: Faults) -> None:
 class TestStops:
     """What trying again cannot help is said at once."""
 
-    @pytest.mark.parametrize("call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "has", "open"])
+    @pytest.mark.parametrize(
+        "call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "has", "open"]
+    )
     def test_credentials(self, store: Store, direct: Store, faulty_s3: Faults, root: str, uri: str, call: str) -> None:
         direct.put(uri, b"x")
         assert store.conditional(root)
