@@ -253,7 +253,7 @@ class _Room(Admission):
 def _check_folder(work: Work, place: str) -> None:
     """A folder of the same name on a node's own disk would take photographs that nobody finds again."""
     try:
-        there = Store(work.output).exists(join(work.run, "run.json"))
+        there = Store(work.output).has(join(work.run, "run.json"))
     except OSError as error:
         raise StoreError(f"node {place} cannot read {work.run}: {error}") from error
     if not there:

@@ -105,6 +105,15 @@ class TestWhatPasses:
         assert not store.exists(f"{uri}.gone")
         assert faulty_s3.injected[kind] == 4
 
+    @pytest.mark.parametrize("kind", KINDS["head"])
+    def test_has(self, store: Store, direct: Store, faulty_s3: Faults, uri: str, kind: str) -> None:
+        direct.put(uri, b"x")
+        faulty_s3.fail(place(uri), kind, times=2)
+        assert store.has(uri)
+        faulty_s3.fail(f"{place(uri)}.gone", kind, times=2)
+        assert not store.has(f"{uri}.gone")
+        assert faulty_s3.injected[kind] == 4
+
     @pytest.mark.parametrize("kind", [kind for kind in KINDS["get"] if kind != "corrupt"])
     def test_open(self, store: Store, direct: Store, faulty_s3: Faults, uri: str, kind: str) -> None:
         direct.put(uri, BODY)
@@ -292,7 +301,9 @@ def once(faulty_s3: Faults) -> None:
 class TestStops:
     """What trying again cannot help is said at once."""
 
-    @pytest.mark.parametrize("call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "open"])
+    @pytest.mark.parametrize(
+        "call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "has", "open"]
+    )
     def test_credentials(self, store: Store, direct: Store, faulty_s3: Faults, root: str, uri: str, call: str) -> None:
         direct.put(uri, b"x")
         assert store.conditional(root)
@@ -305,12 +316,13 @@ class TestStops:
             "create": lambda: store.create(uri, b"y"),
             "delete_many": lambda: store.delete_many([uri]),
             "exists": lambda: store.exists(uri),
+            "has": lambda: store.has(uri),
             "open": lambda: store.open(uri),
         }
         with pytest.raises(CredentialsError, match="credentials have expired"):
             calls[call]()
         # A bare answer to HEAD is asked after: by botocore for the region, by us for the reason.
-        assert sum(faulty_s3.injected.values()) <= (3 if call in ("exists", "open") else 1)
+        assert sum(faulty_s3.injected.values()) <= (3 if call in ("exists", "has", "open") else 1)
         assert direct.read(uri) == b"x"
 
     @pytest.mark.parametrize("kind", ["expired", "unknown-key", "bad-signature"])

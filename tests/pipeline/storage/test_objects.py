@@ -245,6 +245,15 @@ def test_exists_knows_objects_prefixes_and_buckets(direct: Store, root: str, buc
     assert not direct.exists("s3://no-such-bucket-here")
 
 
+def test_has_knows_objects_alone_and_asks_once(store: Store, direct: Store, faulty_s3: Faults, root: str) -> None:
+    direct.put(f"{root}/a/b", b"x")
+    found = [store.has(f"{root}{more}") for more in ("/a/b", "", "/a", "/a/", "/a/b/", "/a/b/c", "/ab")]
+    assert found == [True] + [False] * 6
+    assert faulty_s3.requests == {"head": 7}
+    assert not store.has(root.removesuffix("/run"))
+    assert not store.has("s3://no-such-bucket-here/a")
+
+
 def test_a_reader_reads_as_a_file_does(direct: Store, root: str, tmp_path: Path) -> None:
     body = random.Random(2).randbytes(9_000_000)
     direct.put(f"{root}/x", body)
