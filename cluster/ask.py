@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import ray
+import ray.util.client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 T = TypeVar("T")
@@ -18,12 +19,14 @@ _PATIENCE = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Told(Generic[T]):
-    """What a node answered. name: its address. gpus: in Ray's count. answer: None where `fault` says why there is none."""
+    """What a node answered. name: its address. gpus: in Ray's count. answer: None where `fault` says why there is none. here:
+    it is the node that asks."""
 
     name: str
     gpus: float
     answer: T | None
     fault: str | None = None
+    here: bool = False
 
 
 def ask_every_node(question: Callable[[], T], patience: float = _PATIENCE) -> list[Told[T]]:
@@ -37,8 +40,17 @@ def ask_every_node(question: Callable[[], T], patience: float = _PATIENCE) -> li
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_answer)
         asked.append(task.remote(question))
+    mine = _own_node()
     ready, _ = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
-    return [_told(node, reference, reference in ready, patience) for node, reference in zip(nodes, asked, strict=True)]
+    told = [_told(node, reference, reference in ready, patience) for node, reference in zip(nodes, asked, strict=True)]
+    return [replace(answer, here=node["NodeID"] == mine) for node, answer in zip(nodes, told, strict=True)]
+
+
+def _own_node() -> str | None:
+    """Ray's id of the node that this process is on; None for a client, which only talks to one (ray://)."""
+    if ray.util.client.ray.is_connected():
+        return None
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def _answer(question: Callable[[], T]) -> T:
