@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -42,8 +42,10 @@ def ask_every_node(question: Callable[[], T], patience: float = _PATIENCE) -> li
         asked.append(task.remote(question))
     mine = _own_node()
     ready, _ = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
-    told = [_told(node, reference, reference in ready, patience) for node, reference in zip(nodes, asked, strict=True)]
-    return [replace(answer, here=node["NodeID"] == mine) for node, answer in zip(nodes, told, strict=True)]
+    return [
+        _told(node, reference, patience, ready=reference in ready, here=node["NodeID"] == mine)
+        for node, reference in zip(nodes, asked, strict=True)
+    ]
 
 
 def _own_node() -> str | None:
@@ -61,15 +63,16 @@ def _works(resources: dict[str, float]) -> bool:
     return resources.get("CPU", 0.0) > 0 or resources.get("GPU", 0.0) > 0
 
 
-def _told(node: dict[str, Any], reference: Any, ready: bool, patience: float) -> Told[T]:  # noqa: FBT001
+def _told(node: dict[str, Any], reference: Any, patience: float, *, ready: bool, here: bool) -> Told[T]:
     name, gpus = str(node["NodeManagerAddress"]), float(node["Resources"].get("GPU", 0.0))
     if not ready:
-        return Told(name, gpus, None, f"node {name} did not answer within {patience:.0f} s")
+        return Told(name, gpus, None, f"node {name} did not answer within {patience:.0f} s", here)
     try:
-        return Told(name, gpus, ray.get(reference))
+        return Told(name, gpus, ray.get(reference), here=here)
     except ray.exceptions.RayError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
-        return Told(name, gpus, None, f"node {name} could not be asked: {lines[-1].strip() if lines else error}")
+        said = f"node {name} could not be asked: {lines[-1].strip() if lines else error}"
+        return Told(name, gpus, None, said, here)
 
 
 def gpu_memory() -> tuple[int, ...] | None:
