@@ -13,8 +13,8 @@ from jobs.rundir import Plan
 from pipeline.errors import JobError
 from pipeline.memory import Size, need
 from pipeline.models.store import ModelStore
-from pipeline.runtime import Pool
 from pipeline.stages import FOOTPRINTS
+from pipeline.worker import Pool
 
 # What a worker's process takes before it holds a photograph: Python, Ray, codecs; and with torch in it.
 _PROCESS = 300 << 20
