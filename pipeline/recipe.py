@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -19,6 +19,9 @@ from pipeline.stage import ModelNeed, Parameters
 from pipeline.stages import STAGES
 from pipeline.stages import deliver as delivery
 from pipeline.stages import ingest as intake
+
+if TYPE_CHECKING:
+    from pipeline.models.store import ModelStore
 
 DEFAULT_STAGES = ("analyse", "repair", "faces", "upscale", "compose", "colour")
 
@@ -32,6 +35,11 @@ class StageSpec:
 
     def needs(self) -> tuple[ModelNeed, ...]:
         return STAGES[self.name].needs(self.parameters)
+
+    def holds_network(self, installed: Collection[str]) -> bool:
+        """Whether it will work with models, of those that are installed, rather than without or not at all."""
+        essential = [need.model_id for need in self.needs() if need.essential]
+        return bool(essential) and set(installed).issuperset(essential)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,15 @@ class Recipe:
                 if known is None or need.required:
                     found[need.model_id] = need
         return tuple(found.values())
+
+    def weight_bytes(self, store: ModelStore, installed: Collection[str]) -> dict[str, int]:
+        """Bytes of the weights that each stage keeps in memory, as 32-bit floats; only of stages that hold a network."""
+        found = {}
+        for spec in self.stages:
+            if spec.holds_network(installed):
+                models = {need.model_id for need in spec.needs()}.intersection(installed)
+                found[spec.name] = sum(map(store.weight_bytes, models))
+        return found
 
     def identity(self, models: Mapping[str, str]) -> str:
         """The recipe id, 64 hex digits. models: id to SHA-256 of the installed models among `needs`."""

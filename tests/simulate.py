@@ -50,14 +50,14 @@ def simulated(actor: type, seconds: Mapping[str, float]) -> type:
     from pipeline.memory import budget
     from pipeline.photograph import Container, Photograph, pixel_digest
     from pipeline.record import Event
-    from pipeline.runtime import _Room
     from pipeline.stages import FOOTPRINTS
     from pipeline.storage import Store
+    from pipeline.worker import Room
 
     class Simulated(actor):  # type: ignore[misc]
         def _open(self, device: Any) -> None:
             self.device = device
-            self.room = _Room(budget())
+            self.room = Room(budget())
             self.working = [FOOTPRINTS[name].working for name in self.pool.stages]
             self.networks = ()
             self.output = Store(self.work.output)

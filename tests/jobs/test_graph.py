@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from cluster.cards import OVERHEAD
 from cluster.connect import Resources
 from cluster.nodes import Node
-from jobs.graph import plan_pools, stage_groups
+from jobs.graph import demands, plan_pools, stage_groups
 from jobs.run import Summary, describe, summarise
 from jobs.rundir import ModelUse, Plan, prepare
 from jobs.spec import JobSpec
+from pipeline.models.store import ModelStore
+from pipeline.stages import FOOTPRINTS
 
 ALL = ["analyse", "repair", "faces", "upscale", "compose", "colour"]
 Planned = Callable[..., Plan]
@@ -96,6 +99,15 @@ def test_pools_fit_a_small_machine(planned: Planned) -> None:
     assert sum(pool.size * pool.cpus for pool in pools) <= 4
     assert pools[1].threads == 4
     assert all(pool.gpus == 0 for pool in pools)
+
+
+def test_weights_are_counted_as_they_lie_in_memory(planned: Planned) -> None:
+    """The embedded network's file holds 16-bit floats. What no stage works with takes nothing."""
+    found = {demand.name: demand for demand in demands(planned({EMBEDDED, DETECTOR}))}
+    assert found["upscale"].card_least == 2 * 33424520 + OVERHEAD
+    assert found["upscale"].card_memory == 2 * 33424520 + FOOTPRINTS["upscale"].card_bytes
+    assert found["repair+faces"].card_least == 0
+    assert planned().recipe.weight_bytes(ModelStore(), {EMBEDDED}) == {"upscale": 2 * 33424520}
 
 
 def test_a_card_goes_to_networks_only(planned: Planned) -> None:

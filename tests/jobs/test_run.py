@@ -217,7 +217,7 @@ def test_a_model_that_changed_since_the_plan_stops_the_run_in_our_words(
 
 
 def _make_fragile() -> type:
-    from pipeline.runtime import StageActor
+    from pipeline.worker import StageActor
 
     class Fragile(StageActor):
         """The real actor, but a source that reads KILL ends the process."""

@@ -133,7 +133,7 @@ def test_a_job_is_sent_with_the_code_and_without_any_secret(
         names = archive.namelist()
         everything = b"".join(archive.read(name) for name in names)
     files = {name for name in names if not name.endswith("/")}
-    assert {"job.json", "sender.json", "requirements.lock", "pipeline/runtime.py", "jobs/cli.py"} <= files
+    assert {"job.json", "sender.json", "requirements.lock", "pipeline/worker.py", "jobs/cli.py"} <= files
     assert all(name.endswith(".py") for name in files - {"job.json", "sender.json", "requirements.lock"})
     assert len(package) < 3_000_000
     for value in secrets.values():
