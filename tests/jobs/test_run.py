@@ -18,6 +18,7 @@ from jobs.spec import parse_spec
 from jobs.verify import verify
 from pipeline.codecs import decode
 from pipeline.errors import JobError
+from pipeline.recipe import DEFAULT_STAGES
 
 pytestmark = pytest.mark.cluster
 
@@ -137,7 +138,13 @@ def test_every_bad_file_is_a_typed_refusal_and_the_rest_is_restored(
         ),
         encoding="utf-8",
     )  # fmt: skip
-    plan, summary = run(tmp_path, collection={"source": str(tmp_path / "list.csv")})
+    # The recipe that everybody has who asks for no other, and so the network that comes with us.
+    plan, summary = run(
+        tmp_path,
+        collection={"source": str(tmp_path / "list.csv")},
+        recipe={"stages": list(DEFAULT_STAGES)},
+        models={"cache": str(tmp_path / "cache")},
+    )
     assert summary.exit_code == 3
     found = {
         (Path(row["source_uri"]).name, row["item_no"]): (row["status"], row["reason"])
@@ -155,6 +162,8 @@ def test_every_bad_file_is_a_typed_refusal_and_the_rest_is_restored(
         ("folder.png", 8): ("refused", "source-unreadable"),
         ("good.png", 9): ("refused", "duplicate"),
     }
+    upscaled = rows(plan, "SELECT DISTINCT models[1].id AS id FROM events WHERE stage = 'upscale'")
+    assert upscaled == [{"id": "realesrgan-x4plus-embedded"}]
     assert rows(plan, "SELECT description FROM photographs WHERE item_no = 4") == [{"description": '{"box": "4"}'}]
     assert verify(plan.run, sources=True).faults == ()
 
@@ -211,17 +220,25 @@ def test_a_model_that_changed_since_the_plan_stops_the_run_in_our_words(
     """Found in the actor, on whatever node it is; what the user reads is the sentence and not Ray's."""
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "one.png").write_bytes(photo(32))
-    model = compact(shared)
-    model["file"] = str(shutil.copy(model["file"], tmp_path / "weights.pth"))
+    # The smallest model there is: none of the large libraries is needed to see that it is another.
+    file = Path(shutil.copy(shared / "weights" / "face_detection_yunet_2023mar.onnx", tmp_path / "faces.onnx"))
+    model = {
+        "id": "mine",
+        "file": str(file),
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "architecture": "yunet",
+        "task": "detect-faces",
+        "licence": "MIT",
+    }
     spec = {
         "collection": {"name": "test", "source": str(tmp_path / "scans")},
         "output": {"uri": str(tmp_path / "run")},
-        "recipe": {"stages": ["upscale"], "upscale": {"model": "compact-x4"}},
+        "recipe": {"stages": ["analyse"], "analyse": {"detector": "mine"}},
         "models": {"local": [model]},
     }
     plan = prepare(parse_spec(spec, tmp_path))
-    (tmp_path / "weights.pth").write_bytes(b"something else")
-    with pytest.raises(JobError, match=r"weights\.pth is not the published file") as caught:
+    file.write_bytes(b"something else")
+    with pytest.raises(JobError, match=r"faces\.onnx is not the published file") as caught:
         execute(plan, lambda counts, total: None)
     assert "ray" not in str(caught.value).lower()
 
