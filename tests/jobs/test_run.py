@@ -78,7 +78,9 @@ def cut_out(photographs: Path, scans: Path, width: int, height: int) -> None:
     for path in sorted(photographs.glob("*.png")):
         with Image.open(path) as image:
             left, top = max(image.width - width, 0) // 2, max(image.height - height, 0) // 2
-            image.crop((left, top, min(left + width, image.width), min(top + height, image.height))).save(scans / path.name)
+            image.crop((left, top, min(left + width, image.width), min(top + height, image.height))).save(
+                scans / path.name
+            )
 
 
 def test_six_damaged_photographs_come_out_four_times_larger(tmp_path: Path, shared: Path, ray_session: None) -> None:

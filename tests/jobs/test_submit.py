@@ -154,9 +154,7 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def from_bucket(
-    head: str, s3: str, photo: Callable[[int], bytes], tmp_path_factory: pytest.TempPathFactory
-) -> Ended:
+def from_bucket(head: str, s3: str, photo: Callable[[int], bytes], tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """A job from bucket to bucket at its end, which no test changes: three photographs and a file that is none."""
     s3fs.S3FileSystem(endpoint_url=s3, use_listings_cache=False).mkdir("archive")
     for number in range(3):
