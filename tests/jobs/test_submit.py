@@ -165,7 +165,8 @@ def from_bucket(head: str, s3: str, photo: Callable[[int], bytes], tmp_path_fact
     job.write_text(text.replace('"scans"', '"s3://archive/scans"').replace('"run"', '"s3://archive/run"'))
     sent = answer("submit", str(job), "--address", head)
     assert sent["state"] in ("RUNNING", "FINISHED")
-    return _ended(sent["id"], head)
+    facts = _ended(sent["id"], head)
+    return Ended(sent["id"], facts, albumen("logs", sent["id"], "--address", head).stdout)
 
 
 _ASK_RAY = """
@@ -238,7 +239,7 @@ def test_a_job_that_is_stopped_finishes_what_it_has_begun_and_is_resumed(
     assert len(list((tmp_path / "run" / "images").rglob("*.png"))) == found.done
     again = answer("resume", sent["id"], "--address", head)
     assert again["id"] != sent["id"]
-    ended = _ended(again["id"], head).facts
+    ended = _ended(again["id"], head)
     assert (ended["state"], ended["done"], ended["failed"]) == ("SUCCEEDED", 60, 0)
     report = verify(run, sources=True)
     assert (report.outputs, report.faults) == (60, ())
@@ -314,9 +315,9 @@ def answer_list(head: str) -> list[dict[str, Any]]:
     return found
 
 
-def _ended(job: str, head: str) -> Ended:
-    """Follows the job's logs until it ends."""
-    log = albumen("logs", job, "-f", "--address", head).stdout
+def _ended(job: str, head: str) -> dict[str, Any]:
+    """Follows the job's logs until it ends. What `status` says of it then."""
+    albumen("logs", job, "-f", "--address", head)
     facts: dict[str, Any] = {}
 
     def over() -> bool:
@@ -324,4 +325,4 @@ def _ended(job: str, head: str) -> Ended:
         return facts["state"] not in ("PENDING", "RUNNING")
 
     _wait(over, 120, "it never ended")
-    return Ended(job, facts, log)
+    return facts
