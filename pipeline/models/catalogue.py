@@ -34,6 +34,7 @@ class ModelCard:
     scale: int = 1
     half: bool = True
     package: str | None = None
+    generative: bool = True
 
     @property
     def embedded(self) -> bool:
@@ -235,3 +236,9 @@ CARDS: tuple[ModelCard, ...] = (
 
 def by_id(cards: Iterable[ModelCard] = CARDS) -> Mapping[str, ModelCard]:
     return MappingProxyType({card.id: card for card in cards})
+
+
+def is_generative(model_id: str) -> bool:
+    """Whether it makes up detail; of a model that is not in the table the worse is assumed."""
+    card = by_id().get(model_id)
+    return card is None or card.generative
