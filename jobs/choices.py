@@ -11,3 +11,20 @@ class Changed(StrEnum):
     REFUSE = "refuse"
     APPEND = "append"
     IGNORE = "ignore"
+
+
+class Form(StrEnum):
+    """What an answer is printed or written as."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+class Depth(StrEnum):
+    """How closely a run is verified."""
+
+    QUICK = "quick"
+    USUAL = "usual"
+    FULL = "full"

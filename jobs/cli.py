@@ -17,8 +17,10 @@ import typer
 
 from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
+from jobs.cli_query import query
+from jobs.cli_trust import replay, verify
 from jobs.cli_upkeep import gc, update
-from jobs.console import AsJson, Endpoint, Job, Run, me, print_json, print_table, say
+from jobs.console import AsJson, Job, me, print_json, print_table, say
 from pipeline.errors import JobError, SpecError
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.command()(query)
+app.command()(verify)
+app.command()(replay)
 app.command()(update)
 app.command()(gc)
 app.command()(degrade)
@@ -82,6 +87,7 @@ def plan(job: Job, as_json: AsJson = False) -> None:
     from jobs.graph import stage_groups
     from jobs.rundir import prepare
     from jobs.spec import load_spec
+    from pipeline.models.licences import commercial_use
 
     planned = prepare(load_spec(job))
     groups = stage_groups(planned)
@@ -96,7 +102,13 @@ def plan(job: Job, as_json: AsJson = False) -> None:
                 "refused": planned.index.refused,
                 "ignored": planned.index.ignored,
                 "models": [
-                    {"id": m.id, "required": m.required, "sha256": m.sha256, "licence": m.licence}
+                    {
+                        "id": m.id,
+                        "required": m.required,
+                        "sha256": m.sha256,
+                        "licence": m.licence,
+                        "commercial_use": str(commercial_use(m.licence)),
+                    }
                     for m in planned.models
                 ],
                 "pools": ["+".join(names) for names, _ in groups],
@@ -112,7 +124,7 @@ def plan(job: Job, as_json: AsJson = False) -> None:
     if ignored:
         say(f"Left out  {ignored}")
     for use in planned.models:
-        state = "ready" if use.sha256 else "not installed: its stage will record a skip"
+        state = "ready" if use.sha256 else "not installed: its stage does without and records it"
         say(f"Model     {use.id}  {use.licence}  {state}")
     for names, heavy in groups:
         say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")
@@ -160,14 +172,15 @@ def submit(job: Job, address: Address, as_json: AsJson = False) -> None:
 @app.command()
 def status(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
     """How a submitted job stands."""
-    from jobs.query import STATUS, ask, open_run
+    from jobs.query import STATUS, open_run
     from jobs.submit import status as ask_cluster
 
     job = ask_cluster(job_id, address)
     counts: list[dict[str, Any]] = []
     if job.run is not None:
         try:
-            counts = ask(open_run(job.run, job.endpoint), STATUS).to_pylist()
+            with open_run(job.run, job.endpoint) as records:
+                counts = records.ask(STATUS).to_pylist()
         except JobError:
             # Not planned yet, or a folder that only the cluster can see.
             counts = []
@@ -205,61 +218,6 @@ def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
         print_json({"id": job.id, "state": job.state})
     else:
         say(f"{job.id}  {job.state}")
-
-
-@app.command()
-def query(
-    run: Run,
-    sql: Annotated[
-        str | None, typer.Argument(help="SQL over photographs, events, faces, damage, manifest.", metavar="[SQL]")
-    ] = None,
-    as_json: AsJson = False,
-    endpoint: Endpoint = None,
-) -> None:
-    """Ask a run's provenance; a summary without SQL."""
-    from jobs.query import MODELS, STAGES, STATUS, ask, open_run
-
-    connection = open_run(run, endpoint)
-    if sql is not None:
-        table = ask(connection, sql)
-        print_json(table.to_pylist()) if as_json else print_table(None, table)
-        return
-    answers = {
-        "photographs": ask(connection, STATUS),
-        "stages": ask(connection, STAGES),
-        "models": ask(connection, MODELS),
-    }
-    if as_json:
-        print_json({name: table.to_pylist() for name, table in answers.items()})
-        return
-    for name, table in answers.items():
-        print_table(name.capitalize(), table)
-    example = "SELECT source_uri, reason, detail FROM photographs WHERE status <> 'restored'"
-    say(f'Ask more:  {me()} query {run} "{example}"')
-
-
-@app.command()
-def verify(
-    run: Run,
-    sources: Annotated[bool, typer.Option("--sources", help="Hash the originals again as well.")] = False,
-    as_json: AsJson = False,
-    endpoint: Endpoint = None,
-) -> None:
-    """Hash every output again and hold manifest, provenance and files against each other."""
-    from jobs.verify import as_json as report_json
-    from jobs.verify import verify as check
-
-    report = check(run, endpoint, sources=sources)
-    if as_json:
-        typer.echo(report_json(report))
-    else:
-        for fault in report.faults:
-            say(f"{fault.kind:<11} {fault.place}: {fault.message}")
-        checked = f"{report.photographs:,} photographs, {report.outputs:,} outputs hashed"
-        checked += f", {report.masks:,} masks hashed" if report.masks else ""
-        checked += f", {report.sources:,} sources hashed" if sources else ""
-        say(f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault")
-    raise typer.Exit(1 if report.faults else 0)
 
 
 def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summary]:
@@ -301,12 +259,12 @@ def _write_sheet(run: str, path: Path) -> str | None:
 
 def _print_summary(summary: Summary, endpoint: str | None = None) -> None:
     from jobs.progress import clock
-    from jobs.query import STAGES, ask, open_run
+    from jobs.query import STAGES, open_run
     from jobs.query import STATUS as BY_STATUS
 
-    connection = open_run(summary.run, endpoint)
-    print_table("Photographs", ask(connection, BY_STATUS))
-    print_table("Stages", ask(connection, STAGES))
+    with open_run(summary.run, endpoint) as records:
+        print_table("Photographs", records.ask(BY_STATUS))
+        print_table("Stages", records.ask(STAGES))
     if summary.worked_on:
         say(f"{summary.worked_on} photographs worked on in {clock(summary.seconds)}.")
     else:

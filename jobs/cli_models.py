@@ -12,6 +12,7 @@ from rich.table import Table
 from jobs.console import AsJson, print_json, say
 from pipeline.errors import JobError
 from pipeline.models.catalogue import CARDS
+from pipeline.models.licences import commercial_use
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check models.")
@@ -24,18 +25,23 @@ def models_list(as_json: AsJson = False) -> None:
     if as_json:
         rows = [
             {name: getattr(card, name) for name in ("id", "task", "file", "bytes", "sha256", "url", "licence", "scale")}
-            | {"installed": store.installed(card.id)}
+            | {"commercial_use": str(commercial_use(card.licence)), "installed": store.installed(card.id)}
             for card in CARDS
         ]
         print_json(rows)
         return
     table = Table(box=None)
-    for column in ("model", "task", "MB", "licence", "installed"):
+    for column in ("model", "task", "MB", "licence", "commercial use", "installed"):
         table.add_column(column, justify="right" if column == "MB" else "left", overflow="fold")
     for card in CARDS:
         here = "in a package" if card.embedded else "yes"
         table.add_row(
-            card.id, card.task, f"{(card.bytes or 0) / 1e6:.1f}", card.licence, here if store.installed(card.id) else ""
+            card.id,
+            card.task,
+            f"{(card.bytes or 0) / 1e6:.1f}",
+            card.licence,
+            str(commercial_use(card.licence)),
+            here if store.installed(card.id) else "",
         )
     Console().print(table)
     say(f"\nCache: {default_cache()}")

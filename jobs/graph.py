@@ -16,8 +16,8 @@ def stage_groups(plan: Plan) -> tuple[tuple[tuple[str, ...], bool], ...]:
     installed = {use.id for use in plan.models if use.sha256 is not None}
     groups: list[tuple[list[str], bool]] = [(["ingest"], False)]
     for spec in plan.recipe.stages:
-        needs = spec.needs()
-        holds = bool(needs) and all(need.model_id in installed for need in needs)
+        essential = [need.model_id for need in spec.needs() if need.essential]
+        holds = bool(essential) and installed.issuperset(essential)
         if holds or groups[-1][1]:
             groups.append(([spec.name], holds))
         else:

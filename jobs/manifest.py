@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import posixpath
 import re
@@ -15,16 +14,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.listing import Named, described, entries
 from jobs.spec import SCHEMES, Collection, JobSpec
 from pipeline.confinement import refusal
 from pipeline.errors import Reason, SpecError, StoreError
-from pipeline.parquet import read_parquet
+from pipeline.parquet import parquet_bytes, read_parquet
 from pipeline.provenance.schema import numbered
 from pipeline.record import MANIFEST
+from pipeline.selfdigest import DIGEST, json_with_digest
 from pipeline.storage import Entry, Store, is_local, join
 
 PART_ROWS = 100_000
@@ -193,9 +192,7 @@ def write(
     for table in more:
         if table.num_rows == 0:
             continue
-        target = io.BytesIO()
-        pq.write_table(table, target, compression="zstd")
-        data = target.getvalue()
+        data = parquet_bytes(table, looked_up=("item_id", "source_uri"))
         digest = hashlib.sha256(data).hexdigest()
         name = f"part-{numbered(len(parts))}-{numbered(term)}-{digest[:12]}.parquet"
         store.create(join(run, "manifest", name), data)
@@ -205,7 +202,7 @@ def write(
         refused += table.num_rows - table["reason"].null_count
     index = Index(version, photographs, known_bytes, refused, dict(ignored), tuple(parts))
     facts = {name: getattr(index, name) for name in Index.__slots__}
-    if not store.create(_index_uri(run, index.version), json.dumps(facts, indent=1).encode()):
+    if not store.create(_index_uri(run, index.version), json_with_digest(facts, indent=1)):
         raise StoreError(f"{run}: somebody else wrote version {index.version} of its manifest")
     return index
 
@@ -235,7 +232,9 @@ class Versions:
 
 def versions(store: Store, run: str) -> Versions:
     """Of a planned run. Raises OSError, StoreError where the manifest is damaged or gone."""
-    first = json.loads(store.read(join(run, "run.json")))["manifest"]
+    first = json.loads(store.read(join(run, "run.json"))).get("manifest")
+    if not isinstance(first, int):
+        raise StoreError(f"{join(run, 'run.json')} is damaged: it does not say with which index the manifest began")
     there = _there(store, run)
     counting: list[Index] = []
     for number in there:
@@ -265,8 +264,9 @@ def _there(store: Store, run: str) -> list[int]:
 def _read_index(store: Store, uri: str) -> Index:
     try:
         facts = json.loads(store.read(uri))
+        facts.pop(DIGEST, None)
         return Index(**(facts | {"parts": tuple(facts["parts"])}))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(f"{uri} is damaged: {error}") from error
 
 

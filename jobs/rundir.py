@@ -17,6 +17,7 @@ from pipeline import __version__, provenance
 from pipeline.errors import JobError, ModelError, SpecError, StoreError
 from pipeline.models.store import ModelStore
 from pipeline.recipe import Recipe
+from pipeline.selfdigest import json_with_digest
 from pipeline.storage import Store, contains, join
 
 # Of the run's folder: docs/run-directory.md.
@@ -122,7 +123,7 @@ def _create_run(store: Store, plan: Plan) -> None:
     """run.json comes last: its presence says that the manifest beside it is whole."""
     uri, facts = join(plan.run, "run.json"), _describe(plan)
     try:
-        created = store.create(uri, json.dumps(facts, indent=2, ensure_ascii=False).encode())
+        created = store.create(uri, json_with_digest(facts, indent=2, ascii_only=False))
     except OSError as error:
         raise StoreError(f"output.uri: {plan.run} cannot be written: {error}") from error
     if not created:
@@ -137,6 +138,9 @@ def resolve_models(spec: JobSpec, recipe: Recipe) -> tuple[tuple[ModelUse, ...],
     uses: list[ModelUse] = []
     errors: list[ModelError] = []
     for need in recipe.needs():
+        if need.instead_of is not None and any(use.id == need.instead_of and use.sha256 for use in uses):
+            # It would not be used, so it decides nothing, and nobody has to have it.
+            continue
         card = store.card(need.model_id)
         installed = None
         try:
@@ -170,7 +174,7 @@ def _read_run(store: Store, run: str) -> dict[str, Any] | None:
         raise StoreError(f"{run} cannot be read: {error}") from error
     try:
         known: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise JobError(f"{join(run, 'run.json')} is damaged: {error}") from error
     if not isinstance(known, dict) or not {"run_id", "recipe_id", "spec"} <= set(known):
         raise JobError(f"{join(run, 'run.json')} was not written by Albumen; choose another [output] uri")
@@ -237,9 +241,14 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "manifest": plan.index.version,
         "models": [asdict(use) for use in plan.models],
         "spec": plan.spec.model_dump(mode="json"),
-        "software": {name: _version(name) for name in _PACKAGES}
-        | {"albumen": __version__, "python": platform.python_version()},
+        "software": software(),
     }
+
+
+def software() -> dict[str, str | None]:
+    """Versions of what decides the bytes of an output, as they are here; None for a package that is not installed."""
+    found = {name: _version(name) for name in _PACKAGES}
+    return found | {"albumen": __version__, "python": platform.python_version()}
 
 
 def _version(package: str) -> str | None:

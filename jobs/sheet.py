@@ -1,8 +1,10 @@
-"""A contact sheet: each photograph before and after, side by side, as one PNG."""
+"""A contact sheet: each photograph before and after, side by side, as one picture."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,18 +25,32 @@ _PAPER = (250, 249, 246)
 _INK = (40, 40, 40)
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Where a photograph's original and its restored file are."""
+
+    before: str
+    after: str
+
+
 def contact_sheet(run: str, most: int = 12) -> bytes | None:
     """PNG of up to `most` restored photographs of a run on this machine, or None where none was restored."""
     store = Store()
     rows = provenance.live(store, canonical(run), ["source_uri", "output_uri", "status"]).to_pylist()
-    pairs: list[tuple[str, Image.Image, Image.Image]] = []
-    for row in [row for row in rows if row["status"] == "restored"][:most]:
+    pairs = [Pair(row["source_uri"], row["output_uri"]) for row in rows if row["status"] == "restored"]
+    return sheet_of(pairs[:most], store, store)
+
+
+def sheet_of(pairs: Iterable[Pair], sources: Store, outputs: Store, form: str = "PNG") -> bytes | None:
+    """PNG or JPEG of photographs before and after; None where none of them can be read. form: Pillow's name of the format."""
+    drawn: list[tuple[str, Image.Image, Image.Image]] = []
+    for pair in pairs:
         try:
-            before, after = (_thumbnail(store.read(row[key])) for key in ("source_uri", "output_uri"))
+            before, after = _thumbnail(sources.read(pair.before)), _thumbnail(outputs.read(pair.after))
         except (OSError, ItemError):
             continue
-        pairs.append((Path(row["source_uri"]).name, before, after))
-    return _draw(pairs) if pairs else None
+        drawn.append((Path(pair.before).name, before, after))
+    return _draw(drawn, form) if drawn else None
 
 
 def _thumbnail(data: bytes) -> Image.Image:
@@ -53,7 +69,7 @@ def _eight_bit(pixels: Pixels) -> NDArray[np.uint8]:
     return eight if eight.shape[2] == 3 else np.repeat(eight, 3, axis=2)
 
 
-def _draw(pairs: list[tuple[str, Image.Image, Image.Image]]) -> bytes:
+def _draw(pairs: list[tuple[str, Image.Image, Image.Image]], form: str) -> bytes:
     cell = _SIDE + _GAP
     columns = 2 if len(pairs) > 2 else 1
     rows = -(-len(pairs) // columns)
@@ -66,5 +82,5 @@ def _draw(pairs: list[tuple[str, Image.Image, Image.Image]]) -> bytes:
             pen.text((x, top), caption, fill=_INK, font=font)
             sheet.paste(image, (x, top + _CAPTION))
     target = io.BytesIO()
-    sheet.save(target, "PNG", optimize=True)
+    sheet.save(target, form, optimize=True, **({"quality": 90} if form == "JPEG" else {}))
     return target.getvalue()

@@ -9,7 +9,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ModelError, SpecError, StoreError
 from pipeline.models.adapters import OPENABLE
 from pipeline.models.catalogue import CARDS, ModelCard
+from pipeline.models.licences import Use, commercial_use
 from pipeline.models.store import ModelSource, ModelStore, default_cache
 from pipeline.recipe import DEFAULT_STAGES, Recipe, describe_faults, make_recipe
 from pipeline.stages.deliver import DeliverParameters
@@ -81,12 +82,16 @@ class LocalModel(_Section):
 
 
 class Models(_Section):
-    """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue."""
+    """mirror: folder or URI with the model files. cache: where they are kept. local: models beside the catalogue.
+    licences: refuse every model that is not known to be free for commercial use, or none.
+    accept: licences that the job accepts by name, for models that may not be used otherwise."""
 
     mirror: str | None = None
     cache: str | None = None
     endpoint: str | None = None
     local: tuple[LocalModel, ...] = ()
+    licences: Literal["any", "commercial-safe"] = "any"
+    accept: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class Cluster(_Section):
@@ -170,6 +175,7 @@ class JobSpec(_Section):
             mirror=self.models.mirror,
             options=StoreOptions(self.models.endpoint),
             local=local,
+            accepted=frozenset(self.models.accept),
         )
 
     def to_json(self) -> str:
@@ -259,9 +265,23 @@ def _recipe_faults(spec: JobSpec) -> list[str]:
             faults.append(
                 f"recipe: model {card.id!r}: its architecture {card.architecture!r} cannot be opened here yet"
             )
+        try:
+            store.consented(card)
+        except ModelError as error:
+            faults.append(f"recipe: {error.faults[0]} ({error.hint})")
         if card.task != need.task:
             faults.append(f"recipe: model {card.id!r} is for {card.task!r} and cannot be used for {need.task!r}")
+        if (fault := _licence_fault(spec, card)) is not None:
+            faults.append(fault)
     return faults
+
+
+def _licence_fault(spec: JobSpec, card: ModelCard) -> str | None:
+    """Also of a model that is optional and not installed: the answer is the same on every machine."""
+    if spec.models.licences == "any" or (use := commercial_use(card.licence)) is Use.ALLOWED:
+        return None
+    why = "does not allow commercial use" if use is Use.FORBIDDEN else "is not known to allow commercial use"
+    return f"models.licences: the licence of {card.id!r}, {card.licence}, {why}; choose another model or leave its stage out"
 
 
 def _place_faults(spec: JobSpec) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,34 @@ class Analysis:
     face_count: int | None
 
 
+class Decision(StrEnum):
+    """What became of a face. Accepted: restored, and let through by the gate, but not laid in yet. Restored: laid in. Refused:
+    restored, and held back by the gate. Left: not restored at all."""
+
+    ACCEPTED = "accepted"
+    RESTORED = "restored"
+    REFUSED = "refused"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How far a restored face is from the one it was made of; None where it could not be measured.
+
+    identity: cosine of the two vectors of `identity_model`, -1..1. displacement: how far the farthest of five landmarks moved,
+    as a share of the distance between the eyes. skin_drift: CIE 1976 difference of the cheeks' median colours. eye_drift: the
+    same of the irises, in a* and b* alone. glasses: change of what lies across the nose between the eyes, as a share of the
+    face's contrast.
+    """
+
+    identity_model: str | None = None
+    identity: float | None = None
+    displacement: float | None = None
+    skin_drift: float | None = None
+    eye_drift: float | None = None
+    glasses: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
     """One face of a photograph.
@@ -90,7 +119,10 @@ class Face:
     box: left, top, right, bottom in pixels of the scan. landmarks: 5 x 2, eyes, nose, mouth corners.
     score: the detector's, 0..1. affine: 2 x 3, scan coordinates to the 512 x 512 patch.
     patch: the restored face, 512 x 512 x 3 uint16 RGB, or None where it was only found.
-    strength: how much of the patch goes into the photograph, 0..1.
+    strength: how much of the patch goes into the photograph, 0..1; 0 where the face stays as it was.
+    detector, model_id, model_sha256: what found it and what restored it. likeness: None where nothing was restored.
+    decision: None where no stage had to decide. reason: of a face that stays, codes in docs/provenance.md.
+    mask_kind: what the mask comes from, a model's id or `square`. mask: PNG of 512 x 512 bits, None for the square.
     """
 
     box: tuple[float, float, float, float]
@@ -100,6 +132,27 @@ class Face:
     patch: NDArray[np.uint16] | None = None
     strength: float = 0.0
     model_id: str | None = None
+    detector: str | None = None
+    model_sha256: str | None = None
+    likeness: Likeness | None = None
+    decision: Decision | None = None
+    reason: str | None = None
+    mask_kind: str | None = None
+    mask: bytes | None = None
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box, in pixels of the scan."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+    @property
+    def eyes(self) -> float:
+        """The distance between the eyes, in pixels of the scan."""
+        return math.hypot(self.landmarks[2] - self.landmarks[0], self.landmarks[3] - self.landmarks[1])
+
+    def staying(self, decision: Decision, reason: str) -> Face:
+        """The face that stays as it was: nothing of it is laid in."""
+        return replace(self, decision=decision, reason=reason, patch=None, strength=0.0)
 
 
 @dataclass(frozen=True, slots=True)

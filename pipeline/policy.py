@@ -8,6 +8,29 @@ from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
+class FaceGate:
+    """What a restored face has to keep of the person; else the original stays. docs/identity.md says what the numbers rest on.
+
+    least_eyes: pixels between the eyes in the scan, below which nobody can tell, and the face is left. mobilefacenet, sface:
+    least cosine between the vectors of that architecture. displacement, skin_drift, eye_drift, glasses: the most that
+    `photograph.Likeness` may say. unchecked: most share of a restored face where no model that tells people apart is installed.
+    """
+
+    least_eyes: float
+    mobilefacenet: float
+    sface: float
+    displacement: float
+    skin_drift: float
+    eye_drift: float
+    glasses: float
+    unchecked: float
+
+    def cosine(self, architecture: str) -> float:
+        least: float = getattr(self, architecture)
+        return least
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Ceilings, 0..1; a request above one is lowered to it, and the photograph's record says so.
 
@@ -24,6 +47,7 @@ class Policy:
     deblur: float
     generative_fill: float
     colourise: float
+    gate: FaceGate
 
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
@@ -39,6 +63,16 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             deblur=0.0,
             generative_fill=0.0,
             colourise=0.0,
+            gate=FaceGate(
+                least_eyes=12.0,
+                mobilefacenet=0.6,
+                sface=0.5,
+                displacement=0.37,
+                skin_drift=12.0,
+                eye_drift=9.5,
+                glasses=0.55,
+                unchecked=0.0,
+            ),
         ),
         "presentation": Policy(
             "presentation",
@@ -49,6 +83,16 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             deblur=1.0,
             generative_fill=1.0,
             colourise=1.0,
+            gate=FaceGate(
+                least_eyes=8.0,
+                mobilefacenet=0.45,
+                sface=0.363,
+                displacement=0.5,
+                skin_drift=17.0,
+                eye_drift=13.5,
+                glasses=0.8,
+                unchecked=0.5,
+            ),
         ),
     }
 )

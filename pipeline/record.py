@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import ItemError, Reason, Status
+from pipeline.faces.row import FACE, face_from, face_row
 from pipeline.photograph import Analysis, Container, Face, Photograph
 
-# 2: mask_uri and mask_sha256, which are null in rows of version 1.
-SCHEMA_VERSION = 2
+# 2: mask_uri and mask_sha256. 3: what became of each face, and why. Null in rows of the versions before.
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,6 @@ _EVENT = pa.struct(
 )
 _NOT_NUMBERS: dict[str, Any] = {"tone": pa.string(), "face_count": pa.int32()}
 _ANALYSIS = pa.struct([(f.name, _NOT_NUMBERS.get(f.name, pa.float64())) for f in fields(Analysis)])
-_FACE = pa.struct(
-    [
-        ("box", pa.list_(pa.float32())),
-        ("landmarks", pa.list_(pa.float32())),
-        ("score", pa.float32()),
-        ("affine", pa.list_(pa.float64())),
-        ("strength", pa.float32()),
-        ("model_id", pa.string()),
-    ]
-)
 
 KEPT = pa.schema(
     [
@@ -136,7 +127,7 @@ KEPT = pa.schema(
         ("source_channels", pa.int32()),
         ("depth", pa.int32()),
         ("analysis", _ANALYSIS),
-        ("faces", pa.list_(_FACE)),
+        ("faces", pa.list_(FACE)),
         ("events", pa.list_(_EVENT)),
         ("output_uri", pa.string()),
         ("output_sha256", pa.string()),
@@ -196,7 +187,7 @@ def kept_row(record: Record) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in KEPT.names}
     row["status"] = str(record.status)
     row["analysis"] = None if record.analysis is None else asdict(record.analysis)
-    row["faces"] = [{name: getattr(face, name) for name in _FACE.names} for face in record.faces]
+    row["faces"] = [face_row(face) for face in record.faces]
     row["events"] = [asdict(event) for event in record.events]
     return row
 
@@ -256,7 +247,7 @@ def unpack(table: pa.Table) -> list[Record]:
 
 
 def _unpack_one(row: dict[str, Any], table: pa.Table) -> Record:
-    faces = tuple(_face(face) for face in row.pop("faces") or ())
+    faces = tuple(face_from(face) for face in row.pop("faces") or ())
     events = tuple(Event(**(event | {"models": tuple(event["models"])})) for event in row.pop("events") or ())
     analysis = row.pop("analysis")
     record = Record(
@@ -268,18 +259,6 @@ def _unpack_one(row: dict[str, Any], table: pa.Table) -> Record:
     if not table["pixels"][0].is_valid:
         return record
     return replace(record, photograph=_photograph(record, table))
-
-
-def _face(row: Mapping[str, Any]) -> Face:
-    affine = row["affine"]
-    return Face(
-        box=tuple(row["box"]),
-        landmarks=tuple(row["landmarks"]),
-        score=row["score"],
-        affine=None if affine is None else tuple(affine),
-        strength=row["strength"],
-        model_id=row["model_id"],
-    )
 
 
 def _photograph(record: Record, table: pa.Table) -> Photograph:

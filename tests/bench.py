@@ -1,4 +1,4 @@
-"""`make bench`: our upscaler beside the reference package's, same weights, same photograph, alternating runs.
+"""`make bench`: our upscaler and face restorer beside the reference packages', same weights, same photograph, alternating runs.
 
 Prints a table and, with --json FILE, writes what was measured. Ratios and medians; absolute times belong to the machine.
 """
@@ -178,6 +178,9 @@ def compact_store() -> tuple[ModelStore, str] | None:
 
 
 def main() -> None:
+    # It takes its clock from here.
+    from tests import bench_faces
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -195,6 +198,7 @@ def main() -> None:
         for name, store, model, side in cases
         for precision in ("exact", "fast")
     ]
+    faces = bench_faces.face_rows(options.runs, 8 if torch.cuda.is_available() else 1)
     rates = stage_rates(options.runs)
     damage = damage_quality()
     machine = {
@@ -205,12 +209,14 @@ def main() -> None:
         "torch": torch.__version__,
     }
     show(rows, rates, machine)
+    bench_faces.show(faces)
     if damage is not None:
         Console().print("damage detector: " + ", ".join(f"{name} {value:.4f}" for name, value in damage.items()))
     if options.json:
         found = {
             "machine": machine,
             "upscalers": [asdict(row) for row in rows],
+            "faces": [asdict(row) for row in faces],
             "megapixels_per_second": rates,
             "damage": damage,
         }

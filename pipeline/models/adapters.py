@@ -7,8 +7,17 @@ from types import MappingProxyType
 
 from pipeline.models.damage import DAMAGE_DETECTORS
 from pipeline.models.faces import DETECTORS, RESTORERS
+from pipeline.models.identity import EMBEDDERS
+from pipeline.models.parsing import PARSERS
 from pipeline.models.upscalers import ARCHITECTURES
 
 OPENABLE: Mapping[str, Collection[str]] = MappingProxyType(
-    {"upscale": ARCHITECTURES, "detect-faces": DETECTORS, "faces": RESTORERS, "detect-damage": DAMAGE_DETECTORS}
+    {
+        "upscale": ARCHITECTURES,
+        "detect-faces": DETECTORS,
+        "faces": RESTORERS,
+        "parse-faces": PARSERS,
+        "identify-faces": EMBEDDERS,
+        "detect-damage": DAMAGE_DETECTORS,
+    }
 )

@@ -12,13 +12,17 @@ _REALESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
 _ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 
+# Architectures whose own code, and so any weights for it, may be used under this licence only. A job has to accept it by name.
+CONSENT = MappingProxyType({"codeformer": "LicenseRef-S-Lab-1.0"})
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """What has to be known of a model before its file is opened.
 
     id: how recipes name it. file, bytes, sha256: the weights file as published; bytes is None for a job's own model.
-    url: where it is published, or None for a model that comes with a package. licence: SPDX expression.
+    url: where it is published, or None for a model that comes with a package or that only a mirror has. licence: SPDX
+    expression.
     architecture: the key of an adapter. task: what it is for. scale: output pixels per input pixel along one side.
     half: fit for 16-bit floats. package: the Python package that ships `file`, for a model that needs no download.
     """
@@ -39,6 +43,11 @@ class ModelCard:
     @property
     def embedded(self) -> bool:
         return self.package is not None
+
+    @property
+    def consent(self) -> str | None:
+        """The licence that a job has to accept by name before this model is used, or None."""
+        return CONSENT.get(self.architecture)
 
 
 CARDS: tuple[ModelCard, ...] = (
@@ -119,14 +128,26 @@ CARDS: tuple[ModelCard, ...] = (
         task="faces",
     ),
     ModelCard(
+        id="restoreformer",
+        file="RestoreFormer.pth",
+        bytes=290785322,
+        sha256="07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0",
+        url=f"{_TENCENT}/v1.3.4/RestoreFormer.pth",
+        licence="Apache-2.0",
+        architecture="restoreformer",
+        task="faces",
+        half=False,
+    ),
+    ModelCard(
         id="codeformer",
         file="codeformer.pth",
         bytes=376637898,
         sha256="1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
         url="https://github.com/sczhou/CodeFormer/releases/download/v0.1.0/codeformer.pth",
-        licence="LicenseRef-S-Lab-1.0-noncommercial",
+        licence="LicenseRef-S-Lab-1.0",
         architecture="codeformer",
         task="faces",
+        half=False,
     ),
     ModelCard(
         id="retinaface-resnet50",
@@ -167,6 +188,17 @@ CARDS: tuple[ModelCard, ...] = (
         url=f"{_ZOO}/face_recognition_sface/face_recognition_sface_2021dec.onnx",
         licence="Apache-2.0",
         architecture="sface",
+        task="identify-faces",
+        half=False,
+    ),
+    ModelCard(
+        id="mobilefacenet",
+        file="mobilefacenet_foamliu.onnx",
+        bytes=3998070,
+        sha256="b7120c095d60094f28a4a54ba6a8bf51b297a6273fb40ef6350dfec1f63d9507",
+        url=None,
+        licence="Apache-2.0",
+        architecture="mobilefacenet",
         task="identify-faces",
         half=False,
     ),

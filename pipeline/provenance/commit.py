@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import JobError, Status
+from pipeline.parquet import parquet_with_digest
 from pipeline.provenance.schema import PROVENANCE, Stamp, lease_uri, numbered, terms_folder
 from pipeline.record import SCHEMA_VERSION, Record, kept_row
 from pipeline.storage import Store, join
@@ -31,9 +30,8 @@ def commit(store: Store, run: str, stamp: Stamp, records: Sequence[Record]) -> N
     assert all(record.status is not Status.PENDING for record in records)
     check_term(store, run, stamp.term)
     table = pa.Table.from_pylist(_rows(stamp, records), PROVENANCE)
-    target = io.BytesIO()
-    pq.write_table(table, target, compression="zstd", write_page_checksum=True)
-    store.create(commit_uri(run, stamp.term, [record.item_id for record in records]), target.getvalue())
+    data = parquet_with_digest(table)
+    store.create(commit_uri(run, stamp.term, [record.item_id for record in records]), data)
 
 
 def check_term(store: Store, run: str, term: int) -> None:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import AlbumenError, StoreError
+from pipeline.parquet import parquet_bytes
 from pipeline.provenance.commit import OvertakenError, check_term
 from pipeline.provenance.schema import numbered, seals_folder
 from pipeline.provenance.view import Part, Seal, looking, loose, newest_rows, part_uri, read
+from pipeline.selfdigest import json_with_digest
 from pipeline.storage import Store, join
 
 # Rows of a part: with their events some 60 MB in memory.
 PART_ROWS = 16_384
 _ROW_GROUP = 4096
+# What one photograph is asked for by.
+LOOKED_UP = ("item_id", "source_uri")
 # How often a compaction starts anew where somebody who was paused has sealed meanwhile.
 _TRIES = 3
 
@@ -117,9 +118,7 @@ class Compactor:
         return kept, stale, tables
 
     def _put_part(self, rows: pa.Table) -> Part:
-        target = io.BytesIO()
-        pq.write_table(rows, target, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
-        data = target.getvalue()
+        data = parquet_bytes(rows, group=_ROW_GROUP, looked_up=LOOKED_UP)
         digest = hashlib.sha256(data).hexdigest()
         # The number keeps names from coming again: whoever was paused before taking a part away takes nothing else away.
         part = Part(f"{numbered(self.seal.number + 1)}-{digest[:12]}.parquet", rows.num_rows, digest)
@@ -141,7 +140,7 @@ class Compactor:
         }
         # Seals stay for ever: a name that came free again would let a driver that was paused here seal what is long past.
         uri = join(seals_folder(self.run), numbered(seal.number) + ".json")
-        if not self.store.create(uri, json.dumps(facts, indent=1).encode()):
+        if not self.store.create(uri, json_with_digest(facts, indent=1)):
             raise _SealTakenError
         self.seal = seal
 

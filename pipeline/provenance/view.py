@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -83,9 +83,24 @@ def part_uri(run: str, part: Part) -> str:
     return join(parts_folder(run), part.name)
 
 
+def decoded(source: Any, columns: Sequence[str] | None) -> pa.Table:
+    """Rows of an open Parquet file as this version knows them: a column that an older one did not know is null.
+
+    source: None for no row. Raises OSError, pa.ArrowInvalid for a damaged file.
+    """
+    schema = PROVENANCE if columns is None else pa.schema([PROVENANCE.field(name) for name in columns])
+    if source is None:
+        return schema.empty_table()
+    found = read_parquet(source, columns)
+    arrays = [
+        found[field.name].cast(field.type) if field.name in found.column_names else pa.nulls(found.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
 def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa.Table:
     """Rows of objects, in their order. Raises StoreError for a damaged one, FileNotFoundError for one that is gone."""
-    schema = PROVENANCE if columns is None else pa.schema([PROVENANCE.field(name) for name in columns])
 
     def one(uri: str) -> pa.Table:
         try:
@@ -93,15 +108,7 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
             whole = columns is None or "/terms/" in uri
             reader = pa.BufferReader(store.read(uri)) if whole else store.open(uri)
             with reader as file:
-                found = read_parquet(file, columns)
-            # A column that an older version did not know is null.
-            arrays = [
-                found[field.name].cast(field.type)
-                if field.name in found.column_names
-                else pa.nulls(found.num_rows, field.type)
-                for field in schema
-            ]
-            return pa.Table.from_arrays(arrays, schema=schema)
+                return decoded(file, columns)
         except FileNotFoundError:
             raise
         except (pa.ArrowInvalid, OSError) as error:
@@ -110,7 +117,7 @@ def read(store: Store, uris: Sequence[str], columns: Sequence[str] | None) -> pa
 
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(one, uris))
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    return pa.concat_tables(tables) if tables else decoded(None, columns)
 
 
 def looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T:
@@ -125,6 +132,42 @@ def looking(store: Store, run: str, work: Callable[[Seal, list[Loose]], T]) -> T
         except FileNotFoundError as error:
             missing = error
     raise StoreError(f"{run}: the provenance is damaged: what its seal names is not there: {missing}") from missing
+
+
+class Overlay:
+    """Loose rows laid over the parts of a seal: which of a part's rows count beside them, and which of theirs in the end.
+
+    rows: of loose commits, at least item_no and term. Bounded by what a compaction leaves loose.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        kept = newest_rows(rows["item_no"].to_numpy(), rows["term"].to_numpy())
+        self.rows = rows.take(pa.array(kept))
+        self._numbers = self.rows["item_no"].to_numpy()
+        self._terms = self.rows["term"].to_numpy()
+        self._beaten = np.zeros(len(self._numbers), np.bool_)
+
+    def counting(self, part: pa.Table) -> pa.Table:
+        """The rows of a part that no loose row replaces. One of equal term is the same row, and the part's counts."""
+        return part.filter(pa.array(~self._newer(part)))
+
+    def replaced(self, part: pa.Table) -> pa.Table:
+        """The other rows of a part."""
+        return part.filter(pa.array(self._newer(part)))
+
+    def _newer(self, part: pa.Table) -> NDArray[np.bool_]:
+        if not len(self._numbers):
+            return np.zeros(part.num_rows, np.bool_)
+        at = np.searchsorted(self._numbers, part["item_no"].to_numpy())
+        at[at == len(self._numbers)] = 0
+        met = self._numbers[at] == part["item_no"].to_numpy()
+        newer: NDArray[np.bool_] = met & (self._terms[at] > part["term"].to_numpy())
+        self._beaten[at[met & ~newer]] = True
+        return newer
+
+    def rest(self) -> pa.Table:
+        """The loose rows that count, once every part was looked at."""
+        return self.rows.filter(pa.array(~self._beaten))
 
 
 def live(store: Store, run: str, columns: Sequence[str] | None = None) -> pa.Table:

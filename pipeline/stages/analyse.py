@@ -16,7 +16,7 @@ from pipeline.measures import analyse
 from pipeline.models.damage import open_damage_network
 from pipeline.models.faces import FaceDetector, open_detector
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Photograph
+from pipeline.photograph import Face, Photograph
 from pipeline.policy import Policy
 from pipeline.stage import Device, ModelNeed, Parameters, Step
 
@@ -39,7 +39,7 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
@@ -68,7 +68,7 @@ class Analyse:
 
     def _one(self, photograph: Photograph) -> Step:
         found = self.damage.find(photograph)
-        faces = () if self.detector is None else self.detector.find(visible(photograph))
+        faces = () if self.detector is None else _found(self.detector, photograph)
         marked = replace(photograph, damage=found.kinds, faces=faces)
         measured = analyse(marked, None if self.detector is None else len(faces))
         findings: dict[str, Any] = asdict(measured) | found.findings()
@@ -78,3 +78,7 @@ class Analyse:
             findings["faces"] = "not looked for: no face detector is installed"
         models = tuple(found.model_id for found in (self.detector, self.damage) if found is not None and found.model_id)
         return Step(replace(marked, analysis=measured), models=models, findings=findings)
+
+
+def _found(detector: FaceDetector, photograph: Photograph) -> tuple[Face, ...]:
+    return tuple(replace(face, detector=detector.model_id) for face in detector.find(visible(photograph)))

@@ -1,104 +1,165 @@
-"""Faces: finds, aligns and restores faces on the repaired scan. The patches are laid in later, at output scale."""
+"""Faces: finds, aligns and restores faces on the repaired scan, and holds back those that became somebody else. The patches are
+laid in later, at output scale."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import ClassVar
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
-from pipeline.colour_space import Floats, visible
+from pipeline.colour_space import visible
 from pipeline.errors import ItemError
+from pipeline.faces.identity import Gate
+from pipeline.faces.masks import SQUARE
+from pipeline.faces.work import Found, Workshop
 from pipeline.measures import tone_of_photograph
-from pipeline.models.faces import FaceDetector, FaceRestorer, align, as_patch, open_detector, open_restorer
+from pipeline.models.faces import FaceDetector, open_detector, open_restorer
+from pipeline.models.identity import open_embedder
+from pipeline.models.parsing import open_parser
 from pipeline.models.store import ModelStore
-from pipeline.photograph import LUMA, Face, Photograph, Pixels, Tone, is_neutral
+from pipeline.photograph import Decision, Face, Photograph, Tone, is_neutral
 from pipeline.policy import Policy, ceiling
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
+
+# Which is used where none is named: the first that is installed.
+PARSERS = ("parsenet", "bisenet")
+EMBEDDERS = ("mobilefacenet", "sface-2021dec")
+NOT_INSTALLED, NOT_FOUND_AGAIN = "not-installed", "not-found-again"
 
 
 class FacesParameters(Parameters):
     """detector, restorer: ids of the catalogue. strength: share of the restored face, None for what the policy allows.
-    required: whether a run without the models is refused; else their absence is a recorded skip."""
+    required: whether a run without the models is refused; else their absence is a recorded skip.
+    parser: what says which part of a face is laid in, "square" for none; identity: what tells people apart. None for the first
+    of those known that is installed."""
 
     detector: str = "retinaface-resnet50"
     restorer: str = "gfpgan-v1.4"
+    parser: str | None = None
+    identity: str | None = None
     strength: float | None = Field(default=None, ge=0, le=1)
     required: bool = False
 
+    @property
+    def parsers(self) -> tuple[str, ...]:
+        if self.parser is None:
+            return PARSERS
+        return () if self.parser == SQUARE else (self.parser,)
+
+    @property
+    def embedders(self) -> tuple[str, ...]:
+        return EMBEDDERS if self.identity is None else (self.identity,)
+
 
 class Faces:
-    """Fills `faces` with boxes, landmarks and restored patches."""
+    """Fills `faces` with boxes, landmarks and restored patches, and says of each face what became of it."""
 
     name: ClassVar[str] = "faces"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = FacesParameters
 
     def __init__(self, parameters: FacesParameters, policy: Policy) -> None:
         self.parameters = parameters
+        self.policy = policy
         self.strength, self.refused = ceiling("faces", parameters.strength, policy)
         self.detector: FaceDetector | None = None
-        self.restorer: FaceRestorer | None = None
+        self.workshop: Workshop | None = None
         self.missing: tuple[str, ...] = ()
 
     @classmethod
     def needs(cls, parameters: FacesParameters) -> tuple[ModelNeed, ...]:
+        """A parser or an embedder that is named is as required as the others; of those that are not, any may be missing."""
+        parse, tell = (_named(parameters, model) for model in (parameters.parser, parameters.identity))
         return (
             ModelNeed(parameters.detector, parameters.required, "detect-faces"),
             ModelNeed(parameters.restorer, parameters.required, "faces"),
+            *_alternatives(parameters.parsers, "parse-faces", required=parse),
+            *_alternatives(parameters.embedders, "identify-faces", required=tell),
         )
 
     def open(self, models: ModelStore, device: Device) -> None:
         wanted = (self.parameters.detector, self.parameters.restorer)
         if not self.parameters.required:
             self.missing = tuple(model for model in wanted if not models.available(model))
-        if not self.missing:
-            self.detector = open_detector(models, self.parameters.detector, device)
-            self.restorer = open_restorer(models, self.parameters.restorer, device)
+        if self.missing:
+            return
+        parser = _first(models, self.parameters.parsers, required=_named(self.parameters, self.parameters.parser))
+        embedder = _first(models, self.parameters.embedders, required=_named(self.parameters, self.parameters.identity))
+        self.detector = open_detector(models, self.parameters.detector, device)
+        self.workshop = Workshop(
+            restorer=open_restorer(models, self.parameters.restorer, device),
+            sha256=models.card(self.parameters.restorer).sha256,
+            parser=None if parser is None else open_parser(models, parser, device),
+            gate=Gate(self.detector, None if embedder is None else open_embedder(models, embedder)),
+            limits=self.policy.gate,
+            strength=self.strength,
+        )
 
     def restore(self, photographs: Sequence[Photograph]) -> Sequence[Step | ItemError]:
-        if self.detector is None or self.restorer is None:
+        detector, workshop = self.detector, self.workshop
+        if detector is None or workshop is None:
             reason = f"not installed: {', '.join(self.missing)}"
-            return [Step(photograph, Outcome.SKIPPED, reason) for photograph in photographs]
-        return [self._one(photograph, self.detector, self.restorer) for photograph in photographs]
+            return [Step(_all_left(p, NOT_INSTALLED), Outcome.SKIPPED, reason) for p in photographs]
+        found = [item for i, photograph in enumerate(photographs) for item in _found(i, photograph, detector)]
+        settled: list[list[Face]] = [[] for _ in photographs]
+        for number, face in workshop.settle(found):
+            settled[number].append(face)
+        return [self._step(p, faces, workshop) for p, faces in zip(photographs, settled, strict=True)]
 
-    def _one(self, photograph: Photograph, detector: FaceDetector, restorer: FaceRestorer) -> Step:
-        shown = visible(photograph)
-        found = detector.find(shown)
-        if not found:
-            return Step(photograph, Outcome.SKIPPED, "no face was found", (detector.model_id,), "fp32", self.refused)
-        tone = Tone.NEUTRAL if is_neutral(photograph.pixels) else tone_of_photograph(photograph)
-        faces = tuple(self._restore(shown, tone, face, restorer) for face in found)
-        restored = sum(face.patch is not None for face in faces)
-        return Step(
-            replace(photograph, faces=faces),
-            models=(detector.model_id, restorer.model_id),
-            precision="fp32",
-            findings={"faces": len(faces), "restored": restored} | self.refused,
-        )
-
-    def _restore(self, shown: Pixels, tone: Tone, face: Face, restorer: FaceRestorer) -> Face:
-        """shown: the photograph in sRGB."""
-        aligned = align(shown, face)
-        if aligned is None:
-            return face
-        patch, matrix = aligned
-        unit = restorer.restore(patch)
-        if tone is not Tone.COLOURED:
-            unit = _toned(unit, patch, neutral=tone is Tone.NEUTRAL)
-        restored = as_patch(unit)
-        return replace(
-            face,
-            affine=tuple(float(v) for v in matrix.ravel()),
-            patch=restored,
-            strength=self.strength,
-            model_id=restorer.model_id,
-        )
+    def _step(self, photograph: Photograph, faces: Sequence[Face], workshop: Workshop) -> Step:
+        detector = workshop.gate.detector.model_id
+        if not faces:
+            kept = _all_left(photograph, NOT_FOUND_AGAIN)
+            return Step(kept, Outcome.SKIPPED, "no face was found", (detector,), "fp32", self.refused)
+        findings = _findings(faces, workshop, self.policy) | self.refused
+        after = replace(photograph, faces=tuple(faces))
+        if all(face.decision is Decision.LEFT for face in faces):
+            return Step(after, Outcome.SKIPPED, "every face was left as it is", (detector,), "fp32", findings)
+        return Step(after, models=workshop.models, precision=workshop.restorer.precision, findings=findings)
 
 
-def _toned(answer: Floats, aligned: Floats, *, neutral: bool) -> Floats:
-    """The network answers in colour: a grey photograph gets its luma, a toned print the luma with the print's own tone."""
-    grey = (answer @ LUMA)[..., None]
-    return np.repeat(grey, 3, axis=2) if neutral else grey + aligned - (aligned @ LUMA)[..., None]
+def _named(parameters: FacesParameters, model: str | None) -> bool:
+    return parameters.required and model is not None
+
+
+def _alternatives(models: Sequence[str], task: str, *, required: bool) -> Iterator[ModelNeed]:
+    """The first that is there is used."""
+    for model, before in zip(models, (None, *models), strict=False):
+        yield ModelNeed(model, required, task, essential=False, instead_of=before)
+
+
+def _first(models: ModelStore, known: Sequence[str], *, required: bool) -> str | None:
+    """The first that the run may use; one that is required is opened, and missed, all the same."""
+    return next((model for model in known if required or models.available(model)), None)
+
+
+def _found(number: int, photograph: Photograph, detector: FaceDetector) -> list[Found]:
+    shown = visible(photograph)
+    faces = detector.find(shown)
+    if not faces:
+        return []
+    tone = Tone.NEUTRAL if is_neutral(photograph.pixels) else tone_of_photograph(photograph)
+    return [Found(number, replace(face, detector=detector.model_id), shown, tone) for face in faces]
+
+
+def _all_left(photograph: Photograph, reason: str) -> Photograph:
+    """Faces that were found before: what became of them is said, too."""
+    if not photograph.faces:
+        return photograph
+    return replace(photograph, faces=tuple(face.staying(Decision.LEFT, reason) for face in photograph.faces))
+
+
+def _findings(faces: Sequence[Face], workshop: Workshop, policy: Policy) -> dict[str, Any]:
+    counted = Counter(face.decision for face in faces)
+    embedder = workshop.gate.embedder
+    return {
+        "faces": len(faces),
+        "accepted": counted[Decision.ACCEPTED],
+        "refused": counted[Decision.REFUSED],
+        "left": counted[Decision.LEFT],
+        "gate": "unavailable" if embedder is None else embedder.model_id,
+        "limits": asdict(policy.gate),
+    }

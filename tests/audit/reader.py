@@ -131,8 +131,10 @@ def _term(key: str) -> int:
 
 def read_json(run: Place, key: str, wanted: Iterable[str], notes: Notes, kind: str) -> dict[str, Any] | None:
     """A JSON object that has the wanted members, or None and a fault."""
+    data = run.read(key)
+    own_digest(data, b'"self_sha256": "', key, notes, kind)
     try:
-        value = json.loads(run.read(key))
+        value = json.loads(data)
     except ValueError as error:
         notes.fault(kind, key, f"is no JSON: {error}")
         return None
@@ -141,6 +143,17 @@ def read_json(run: Place, key: str, wanted: Iterable[str], notes: Notes, kind: s
         notes.fault(kind, key, f"lacks {', '.join(missing)}")
         return None
     return dict(value)
+
+
+def own_digest(data: bytes, before: bytes, key: str, notes: Notes, kind: str) -> None:
+    """A file that holds its own SHA-256, taken with zeros in its place, is as it says."""
+    at = data.rfind(before)
+    if at < 0:
+        return
+    at += len(before)
+    found = hashlib.sha256(data[:at] + b"0" * 64 + data[at + 64 :]).hexdigest()
+    if found.encode() != data[at : at + 64]:
+        notes.fault(kind, key, "is not as its own digest says")
 
 
 def _read_seal(run: Place, key: str, notes: Notes) -> Seal | None:
@@ -221,6 +234,7 @@ def _loose_rows(run: Place, key: str, newest: str | None, notes: Notes) -> Itera
         data = run.read(key)
     except FileNotFoundError as error:
         raise _MovedError from error
+    own_digest(data, b"albumen.sha256\x18\x40", key, notes, "torn")
     found = list(_rows(data, key, notes))
     if data and not found and not any(fault.place == key for fault in notes.faults):
         notes.fault("torn", key, "a commit without a row")

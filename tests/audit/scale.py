@@ -86,7 +86,7 @@ def parts_of(run: str, planned: Any, share: float) -> Iterator[pa.Table]:
         "run_id": planned.run_id,
         "recipe_id": planned.recipe_id,
         "software": "albumen",
-        "schema_version": 2,
+        "schema_version": 3,
         "term": 2,
         "status": "restored",
         "source_sha256": "0" * 64,

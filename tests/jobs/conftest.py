@@ -25,7 +25,7 @@ from jobs.spec import JobSpec, parse_spec
 from pipeline import provenance
 from pipeline.damage import REPAIRED, Kind, mask_png
 from pipeline.errors import Status
-from pipeline.photograph import Analysis, Face
+from pipeline.photograph import Analysis, Decision, Face, Likeness
 from pipeline.record import MANIFEST, Event, Record, from_manifest
 from pipeline.stages.deliver import image_uri, mask_uri
 from pipeline.storage import Store
@@ -183,7 +183,19 @@ def _event(stage: str, given: str | None, kept: str | None, **others: Any) -> Ev
 
 def _face(left: float) -> Face:
     box = (left, 2.0, left + 8.0, 12.0)
-    return Face(box=box, landmarks=tuple(map(float, range(10))), score=0.75, strength=0.5, model_id="gfpgan-v1.4")
+    return Face(
+        box=box,
+        landmarks=tuple(map(float, range(10))),
+        score=0.75,
+        strength=0.5,
+        model_id="gfpgan-v1.4",
+        detector="yunet-2023mar",
+        model_sha256="e" * 64,
+        likeness=Likeness("sface-2021dec", 0.875, 0.0625),
+        decision=Decision.RESTORED,
+        mask_kind="parsenet",
+        mask=b"png",
+    )
 
 
 def _restored(record: Record, run: str, store: Store, output: bytes, faces: int, mask: bytes | None = None) -> Record:

@@ -64,8 +64,18 @@ def test_faces_has_a_row_for_each_face(sql: Sql) -> None:
     assert (found[2]["score"], found[2]["strength"], found[2]["model_id"]) == (0.75, 0.5, "gfpgan-v1.4")
 
 
+def test_faces_say_what_became_of_them(sql: Sql) -> None:
+    (row,) = sql("SELECT * FROM faces WHERE item_no = 0")
+    assert (row["decision"], row["reason"], row["mask_kind"], row["size"]) == ("restored", None, "parsenet", 10.0)
+    assert (row["detector"], row["model_sha256"]) == ("yunet-2023mar", "e" * 64)
+    assert (row["identity_model"], row["identity"], row["displacement"]) == ("sface-2021dec", 0.875, 0.0625)
+    assert (row["skin_drift"], row["eye_drift"], row["glasses"]) == (None, None, None)
+    assert "mask" not in row
+    assert sql("SELECT faces[1].mask AS mask FROM photographs WHERE item_no = 0") == [{"mask": b"png"}]
+
+
 def test_damage_has_a_row_for_each_kind_on_each_photograph(sql: Sql) -> None:
-    assert sql("SELECT * EXCLUDE item_id FROM damage ORDER BY item_no, kind") == [
+    assert sql("SELECT * EXCLUDE (run, item_id) FROM damage ORDER BY item_no, kind") == [
         {"item_no": 0, "kind": "line", "fraction": 0.0625, "confidence": 0.9, "repaired": 0.0625, "left_because": None},
         {
             "item_no": 0,
@@ -152,7 +162,7 @@ def test_a_run_that_only_was_planned_answers_with_nothing(make_spec: Callable[..
 def test_a_question_that_cannot_be_answered(sql: Sql, text: str, said: str) -> None:
     with pytest.raises(SpecError, match=f"^query: (.|\n)*{said}") as caught:
         sql(text)
-    assert caught.value.hint == "Views: photographs, events, faces, damage, manifest."
+    assert caught.value.hint == "Views: photographs, events, faces, damage, manifest, runs."
 
 
 def test_no_question_is_no_answer(sql: Sql) -> None:

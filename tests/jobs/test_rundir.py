@@ -330,7 +330,21 @@ def test_a_missing_optional_model_is_recorded_as_such(make_spec: Merge, scans: P
     assert [(use.id, use.required, use.sha256) for use in plan.models] == [
         ("retinaface-resnet50", False, None),
         ("gfpgan-v1.4", False, None),
+        ("parsenet", False, None),
+        ("bisenet", False, None),
+        ("mobilefacenet", False, None),
+        ("sface-2021dec", False, None),
     ]
+
+
+def test_of_models_that_stand_in_for_each_other_the_first_is_enough(
+    make_spec: Merge, shared: Path, scans: Path, no_models: Path
+) -> None:
+    plan = prepare(make_spec(recipe={"stages": ["faces"]}, models={"mirror": str(shared / "weights")}))
+    found = {use.id: use.sha256 for use in plan.models}
+    assert found["mobilefacenet"] == by_id()["mobilefacenet"].sha256
+    assert "sface-2021dec" not in found
+    assert (found["parsenet"], found["bisenet"]) == (None, None)
 
 
 def test_an_optional_model_is_fetched_from_the_mirror(

@@ -493,8 +493,20 @@ def test_json_holds_no_more_than_was_asked_for(make_spec: Merge) -> None:
 
 
 def test_a_model_that_no_adapter_opens_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
-    with pytest.raises(SpecError, match="cannot be opened here yet"):
-        make_spec(recipe={"stages": ["faces"], "faces": {"restorer": "codeformer"}})
+    ours = {"id": "ours", "file": "gfpgan.pth", "sha256": "0" * 64, "architecture": "gfpgan-original", "task": "faces"}
+    with pytest.raises(SpecError, match="its architecture 'gfpgan-original' cannot be opened here yet"):
+        make_spec(
+            models={"local": [ours | {"licence": "MIT"}]}, recipe={"stages": ["faces"], "faces": {"restorer": "ours"}}
+        )
+
+
+def test_a_licence_that_has_to_be_accepted_by_name_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
+    recipe = {"stages": ["faces"], "faces": {"restorer": "codeformer"}}
+    with pytest.raises(SpecError, match=r"LicenseRef-S-Lab-1\.0 only.*accept = \[\"LicenseRef-S-Lab-1\.0\"\]"):
+        make_spec(recipe=recipe, models={"accept": ["MIT"]})
+    accepted = make_spec(recipe=recipe, models={"accept": ["LicenseRef-S-Lab-1.0"]})
+    assert accepted.model_source().accepted == {"LicenseRef-S-Lab-1.0"}
+    assert make_spec(recipe={"stages": ["faces"]}).model_source().accepted == frozenset()
 
 
 def test_a_model_of_another_task_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:
@@ -525,3 +537,29 @@ def test_a_root_in_a_store_that_is_not_read_is_a_fault(make_spec: Merge) -> None
         make_spec(collection={"source": "list.csv", "roots": ["gs://bucket"]})
     with pytest.raises(SpecError, match=r"collection\.roots"):
         make_spec(collection={"source": "list.csv", "roots": [""]})
+
+
+MINE = {"id": "mine", "file": "m.pth", "sha256": "0" * 64, "architecture": "rrdbnet", "task": "upscale", "scale": 4}
+
+
+def test_models_that_are_not_known_to_be_free_are_all_refused_at_once(make_spec: Merge, tmp_path: Path) -> None:
+    """Optional or not, installed or not, of the catalogue or the job's own; and nothing is written."""
+    recipe = {"stages": ["faces", "upscale"], "upscale": {"model": "mine"}}
+    models = {"licences": "commercial-safe", "local": [MINE | {"licence": "free for research"}]}
+    with pytest.raises(SpecError) as caught:
+        make_spec(recipe=recipe, models=models)
+    named = [fault for fault in caught.value.faults if fault.startswith("models.licences: ")]
+    assert len(named) == len(caught.value.faults) == 2
+    assert "'gfpgan-v1.4'" in named[0]
+    assert "does not allow commercial use" in named[0]
+    assert "'mine', free for research, is not known to allow commercial use" in named[1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_that_are_free_are_not_refused(make_spec: Merge) -> None:
+    recipe = {"stages": ["analyse", "upscale"], "upscale": {"model": "mine"}}
+    models = {"licences": "commercial-safe", "local": [MINE | {"licence": "MIT OR LicenseRef-mine"}]}
+    assert make_spec(recipe=recipe, models=models).models.licences == "commercial-safe"
+    assert make_spec().models.licences == "any"
+    with pytest.raises(SpecError, match=r"models\.licences: input should be 'any' or 'commercial-safe'"):
+        make_spec(models={"licences": "free"})

@@ -61,6 +61,10 @@ def test_a_model_is_needed_once_and_required_wins() -> None:
     assert [(need.model_id, need.required) for need in needs] == [
         ("retinaface-mobile0.25", True),
         ("gfpgan-v1.4", True),
+        ("parsenet", False),
+        ("bisenet", False),
+        ("mobilefacenet", False),
+        ("sface-2021dec", False),
     ]
 
 

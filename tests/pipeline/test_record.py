@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.damage import FOUND, REPAIRED
 from pipeline.errors import ItemError, Reason, Status
-from pipeline.photograph import Analysis, Container, Face, Photograph
+from pipeline.photograph import Analysis, Container, Decision, Face, Likeness, Photograph
 from pipeline.record import KEPT, MANIFEST, ROW, Event, Record, from_manifest, kept_row, pack, unpack
 
 small_floats = st.floats(0, 1000, width=32)
@@ -42,7 +42,7 @@ def faces(draw: st.DrawFn) -> Face:
         score=draw(st.floats(0, 1, width=32)),
     )
     if not draw(st.booleans()):
-        return found
+        return draw(st.sampled_from([found, found.staying(Decision.LEFT, "too-small")]))
     patch = np.full((512, 512, 3), draw(st.integers(0, 65535)), np.uint16)
     patch[draw(st.integers(0, 511)), 7] = (1, 2, 3)
     return replace(
@@ -51,6 +51,13 @@ def faces(draw: st.DrawFn) -> Face:
         patch=patch,
         strength=draw(st.floats(0, 1, width=32)),
         model_id="gfpgan-v1.4",
+        detector=draw(st.none() | st.just("yunet-2023mar")),
+        model_sha256="e" * 64,
+        likeness=draw(st.sampled_from([None, Likeness("sface", 0.5, 0.25), Likeness(skin_drift=1.5, glasses=0.1)])),
+        decision=draw(st.sampled_from(list(Decision))),
+        reason=draw(st.none() | st.text(max_size=10)),
+        mask_kind=draw(st.sampled_from(["square", "parsenet"])),
+        mask=draw(st.none() | st.binary(min_size=1, max_size=40)),
     )
 
 

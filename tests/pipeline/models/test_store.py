@@ -243,3 +243,20 @@ def test_tensors_are_found_under_the_usual_keys(key: str | None) -> None:
 def test_averaged_weights_are_preferred() -> None:
     found = state_dict({"params": {"w": torch.zeros(1)}, "params_ema": {"w": torch.ones(1)}})
     assert found["w"].item() == 1.0
+
+
+def test_bytes_are_those_that_were_hashed(
+    tmp_path: Path, weights: Path, card_for: CardMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ModelStore(ModelSource(cache=str(tmp_path), local=(card_for(weights, "test"),)))
+    assert store.read_bytes("mine") == weights.read_bytes()
+    verify = ModelStore.verify
+
+    def then_altered(self: ModelStore, model_id: str) -> Path:
+        path = verify(self, model_id)
+        path.write_bytes(b"something else")
+        return path
+
+    monkeypatch.setattr(ModelStore, "verify", then_altered)
+    with pytest.raises(ModelError, match="changed while it was read"):
+        store.read_bytes("mine")

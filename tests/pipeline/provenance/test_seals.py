@@ -32,7 +32,8 @@ def files(run: Path) -> set[str]:
 
 
 def seal_files(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted((run / "provenance/seals").glob("*.json"))]
+    seals = [json.loads(path.read_text()) for path in sorted((run / "provenance/seals").glob("*.json"))]
+    return [{name: value for name, value in seal.items() if name != "self_sha256"} for seal in seals]
 
 
 class Unaware(Store):
