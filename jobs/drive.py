@@ -29,8 +29,8 @@ Watch = Callable[[Counts, int], None]
 
 # Photographs that one execution of the graph is about: bounds what the driver holds of the manifest.
 _ROUND = 65_536
-# Ray handles this many blocks without strain; a larger round puts several photographs into one.
-_BLOCKS = 4096
+# Ray looks at every block before it hands out the first, for 5 ms each; a larger round puts several photographs into one.
+_BLOCKS = 1024
 # Passes in a row in which nothing was committed and no photograph was found to kill its worker.
 _IDLE_PASSES = 3
 

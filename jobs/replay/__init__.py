@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from jobs import rundir
 from jobs.query import Records, open_run
 from jobs.query.views import literal
-from jobs.replay.differences import Difference, models_of, results_of, software_of, stages_of
+from jobs.replay.differences import Difference, ModelsHere, models_of, results_of, software_of, stages_of
 from jobs.spec import JobSpec
 from pipeline.errors import ItemError, JobError, SpecError, Status
 from pipeline.models.store import ModelSource, ModelStore
@@ -51,13 +51,16 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What a run says of itself, and what is here."""
+    """What a run says of itself, and what is here. planned: SHA-256 of the models that it was planned with. recipe_id: of the
+    recipe with them, as this version tells it."""
 
     known: Mapping[str, Any]
     spec: JobSpec
     recipe: Recipe
     models: ModelSource
     software: Mapping[str, str | None]
+    planned: Mapping[str, str]
+    recipe_id: str
 
 
 def replay(
@@ -75,12 +78,11 @@ def replay(
         rows = _rows(records, items)
     work = _work(rundir.load(place, endpoint))
     _check_output(output, place, work.spec)
-    planned = {model["id"]: model["sha256"] for model in work.known["models"] if model["sha256"] is not None}
-    source = Store(work.spec.source_options)
-    causes = {row["item_id"]: tuple(_causes(row, work, source)) for row in rows}
+    source, here = Store(work.spec.source_options), ModelsHere(ModelStore(work.models))
+    causes = {row["item_id"]: tuple(_causes(row, work, source, here)) for row in rows}
     # What can be derived at all: the same bytes in, and every model that was planned with is here.
     ready = [row for row in rows if not any(cause.kind in ("source", "model") for cause in causes[row["item_id"]])]
-    missing = list(_missing(planned, work.models)) if ready else []
+    missing = list(here.differences(work.planned)) if ready else []
     if not ready or missing:
         for row in rows:
             yield _judged(row, (*causes[row["item_id"]], *missing), None, None)
@@ -110,8 +112,9 @@ def _work(known: Mapping[str, Any]) -> _Work:
         raise JobError([f"run.json: {fault}" for fault in describe_faults(error)]) from error
     except SpecError as error:
         raise JobError([f"run.json: {fault}" for fault in error.faults]) from error
-    planned = frozenset(model["id"] for model in known["models"] if model["sha256"] is not None)
-    return _Work(known, spec, recipe, replace(spec.model_source(), planned=planned), rundir.software())
+    planned = {model["id"]: model["sha256"] for model in known["models"] if model["sha256"] is not None}
+    models = replace(spec.model_source(), planned=frozenset(planned))
+    return _Work(known, spec, recipe, models, rundir.software(), planned, recipe.identity(planned))
 
 
 def _rows(records: Records, items: Sequence[str]) -> list[dict[str, Any]]:
@@ -138,14 +141,12 @@ def _rows(records: Records, items: Sequence[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _causes(row: Mapping[str, Any], work: _Work, source: Store) -> Iterator[Difference]:
+def _causes(row: Mapping[str, Any], work: _Work, source: Store, here: ModelsHere) -> Iterator[Difference]:
     yield from _source(row, work, source)
     yield from stages_of(row, work.recipe)
-    yield from models_of(row, ModelStore(work.models))
-    planned = {model["id"]: model["sha256"] for model in work.known["models"] if model["sha256"] is not None}
-    recipe_id = work.recipe.identity(planned)
-    if recipe_id != row["recipe_id"]:
-        yield Difference("recipe", "id", row["recipe_id"], recipe_id)
+    yield from here.differences(models_of(row))
+    if work.recipe_id != row["recipe_id"]:
+        yield Difference("recipe", "id", row["recipe_id"], work.recipe_id)
     yield from software_of(row, work.known, work.software)
 
 
@@ -160,12 +161,6 @@ def _source(row: Mapping[str, Any], work: _Work, source: Store) -> Iterator[Diff
     found = hashlib.sha256(data).hexdigest()
     if found != row["source_sha256"]:
         yield Difference("source", row["source_uri"], row["source_sha256"], found)
-
-
-def _missing(planned: Mapping[str, str], models: ModelSource) -> Iterator[Difference]:
-    """Models of the plan that are not here as they were: without them no stage can be opened that asks for them."""
-    events = [{"models": [{"id": name, "sha256": digest} for name, digest in planned.items()]}]
-    yield from models_of({"events": events}, ModelStore(models))
 
 
 def _planned(row: Mapping[str, Any]) -> Record:

@@ -60,19 +60,35 @@ def _parameters(stage: str, recorded: Mapping[str, Any], found: Mapping[str, Any
             yield Difference("parameter", f"{stage}.{name}", json.dumps(then), json.dumps(now))
 
 
-def models_of(row: Row, store: ModelStore) -> Iterator[Difference]:
-    """The models that touched the photograph against the files that are here."""
-    used = {model["id"]: model["sha256"] for event in row["events"] or () for model in event["models"] or ()}
-    for model_id, digest in sorted(used.items()):
+class ModelsHere:
+    """The models that are here, each looked at and hashed once, however many photographs it touched."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+        self._known: dict[tuple[str, str | None], Difference | None] = {}
+
+    def differences(self, wanted: Mapping[str, str | None]) -> Iterator[Difference]:
+        """wanted: SHA-256 by id."""
+        for key in sorted(wanted.items()):
+            if key not in self._known:
+                self._known[key] = self._look(*key)
+            if (found := self._known[key]) is not None:
+                yield found
+
+    def _look(self, model_id: str, digest: str | None) -> Difference | None:
         try:
-            found = store.card(model_id).sha256
-            if found == digest:
-                store.ensure(model_id)
-                continue
+            found = self._store.card(model_id).sha256
+            if found != digest:
+                return Difference("model", model_id, digest, found)
+            self._store.ensure(model_id)
         except ModelError as error:
-            yield Difference("model", model_id, digest, error.faults[0])
-            continue
-        yield Difference("model", model_id, digest, found)
+            return Difference("model", model_id, digest, error.faults[0])
+        return None
+
+
+def models_of(row: Row) -> dict[str, str | None]:
+    """SHA-256, by id, of the models that touched the photograph."""
+    return {model["id"]: model["sha256"] for event in row["events"] or () for model in event["models"] or ()}
 
 
 def software_of(row: Row, known: Mapping[str, Any], here: Mapping[str, str | None]) -> Iterator[Difference]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.colour_space import ColourSpace, Stored, bands
 from pipeline.faces.masks import Weight, guard, weight_of
-from pipeline.models.faces import PATCH, TEMPLATE
+from pipeline.models.faces import PATCH, TEMPLATE, similarity
 from pipeline.photograph import Face, Mask, Pixels, as_unit, is_neutral, luma, to_depth
 
 Matrix = NDArray[np.float64]
@@ -90,8 +90,7 @@ def matrix_of(face: Face) -> Matrix | None:
     """The 2 x 3 similarity from scan to patch: the recorded one, else the one of the landmarks."""
     if face.affine is not None:
         return np.reshape(np.array(face.affine, np.float64), (2, 3))
-    matrix, _ = cv2.estimateAffinePartial2D(np.reshape(face.landmarks, (5, 2)), TEMPLATE, method=cv2.LMEDS)
-    return None if matrix is None else matrix.astype(np.float64)
+    return similarity(np.reshape(face.landmarks, (5, 2)), TEMPLATE)
 
 
 def to_output(matrix: Matrix, scale: int) -> Matrix:

@@ -37,19 +37,26 @@ TEMPLATE = np.array(
 _OUTSIDE = (132 / 255, 133 / 255, 135 / 255)
 
 
+def similarity(points: NDArray[np.float64], template: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """2 x 3: turns, scales and moves 5 x 2 points to a template's, by least median of squares, as facexlib finds it. None where
+    they allow none."""
+    matrix, _ = cv2.estimateAffinePartial2D(points, template, method=cv2.LMEDS)
+    return None if matrix is None else matrix.astype(np.float64)
+
+
 def align(pixels: Pixels, face: Face) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
     """The face as a 512 x 512 x 3 float32 RGB patch in 0..1, and the 2 x 3 matrix from scan to patch coordinates.
 
-    A similarity by least median of squares, as facexlib finds it. None where five points allow none.
+    None where the landmarks allow none.
     """
-    matrix, _ = cv2.estimateAffinePartial2D(np.reshape(face.landmarks, (5, 2)), TEMPLATE, method=cv2.LMEDS)
+    matrix = similarity(np.reshape(face.landmarks, (5, 2)), TEMPLATE)
     if matrix is None:
         return None
     around, moved = _surroundings(pixels, matrix)
     unit = as_unit(around)
     image = np.repeat(unit, 3, axis=2) if unit.shape[2] == 1 else unit
     patch = cv2.warpAffine(image, moved, (PATCH, PATCH), borderMode=cv2.BORDER_CONSTANT, borderValue=_OUTSIDE)
-    return patch.astype(np.float32), matrix.astype(np.float64)
+    return patch.astype(np.float32), matrix
 
 
 def _surroundings(pixels: Pixels, matrix: NDArray[np.float64]) -> tuple[Pixels, NDArray[np.float64]]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
+from pipeline.models.faces import similarity
 from pipeline.models.store import ModelStore
 
 SIDE = 112
@@ -80,7 +81,7 @@ def crop(patch: NDArray[np.float32], landmarks: NDArray[np.float64], eyes: float
     side = int(np.clip(round(size * min(eyes, _EYES) / apart), 8, size))
     small = patch if side == size else cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
     points = (landmarks + 0.5) * (side / size) - 0.5
-    matrix, _ = cv2.estimateAffinePartial2D(points, TEMPLATE, method=cv2.LMEDS)
+    matrix = similarity(points, TEMPLATE)
     if matrix is None:
         return None
     face = cv2.warpAffine(small, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

@@ -15,6 +15,7 @@ from pipeline.damage import stored_mask
 from pipeline.errors import ItemError, Reason
 from pipeline.fidelity import REACH, back_projected, grown, limits_of, tint_of
 from pipeline.measures import tone_of_photograph
+from pipeline.models.precision import Precision, bf16_where_native, name_of
 from pipeline.models.store import ModelStore
 from pipeline.models.upscalers import open_upscaler, side_multiple
 from pipeline.photograph import LUMA, Photograph, Pixels, Tone, is_neutral, to_depth, widened
@@ -35,7 +36,7 @@ class UpscaleParameters(Parameters):
     answer of the network. output_megapixels: a photograph that would grow beyond it is refused."""
 
     model: str = DEFAULT_MODEL
-    precision: Literal["exact", "fast"] = "exact"
+    precision: Precision = "exact"
     tile: int = Field(default=256, ge=32, le=4096)
     halo: int = Field(default=16, ge=0, le=64)
     consistency: int = Field(default=5, ge=0, le=20)
@@ -75,7 +76,7 @@ class Upscale:
         self.scale = card.scale
         module = open_upscaler(models, self.parameters.model)
         module = module.to(device=device.kind, dtype=kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.precision = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[kind]
+        self.precision = name_of(kind)
         self.network = _Callable(module, device.kind, kind, side_multiple(card))
         if device.kind == "cuda":
             self.tiling = replace(self.tiling, batch=8)
@@ -151,16 +152,12 @@ def nearby(scan: Pixels, rows: slice, scale: int) -> Pixels:
     return np.repeat(np.repeat(widened(scan[rows]), scale, axis=0), scale, axis=1)
 
 
-def _number_format(precision: str, device: Device) -> torch.dtype:
+def _number_format(precision: Precision, device: Device) -> torch.dtype:
     import torch
 
-    if precision == "exact":
-        return torch.float32
-    if device.kind == "cuda":
+    if precision == "fast" and device.kind == "cuda":
         return torch.float16
-    # Without native bf16 instructions the CPU would emulate them, slower than fp32.
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return torch.bfloat16 if native else torch.float32
+    return bf16_where_native(precision, device)
 
 
 class _Callable:

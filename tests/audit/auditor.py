@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from tests.audit.delivered import IMAGES, MASKS
 from tests.audit.places import Place, place, read_uri
 from tests.audit.reader import (
@@ -36,6 +38,13 @@ from tests.audit.reader import (
 _MANIFEST_PART = re.compile(r"manifest/part-\d{8}-\d{8}-([0-9a-f]{8,64})\.parquet")
 _ATTEMPTS = re.compile(r"attempts/\d{8}\.json")
 _TEMPORARY = re.compile(r"(?:.*/)?\.[^/]+\.part")
+_PLANNED = {
+    "item_no": pa.int64(),
+    "item_id": pa.string(),
+    "source_uri": pa.string(),
+    "source_bytes": pa.int64(),
+    "reason": pa.string(),
+}
 _STATUSES = ("restored", "refused", "failed")
 
 
@@ -152,7 +161,7 @@ def _manifest_rows(run: Place, key: str, index: Mapping[str, Any], notes: Notes)
         digest = hashlib.sha256(data).hexdigest()
         if digest != part["sha256"]:
             notes.fault("manifest", name, f"sha256 is {digest}; {key} says {part['sha256']}")
-        table = parquet(data, name, notes, "manifest")
+        table = parquet(data, name, notes, "manifest", _PLANNED)
         match = _MANIFEST_PART.fullmatch(name)
         if match is None or not part["sha256"].startswith(match[1]):
             notes.fault("manifest", name, "is not named by its digest")

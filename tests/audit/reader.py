@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,17 +199,26 @@ def _check_part(run: Place, name: str, part: dict[str, Any], seal: str, notes: N
     match = PART.fullmatch(name)
     if match is None or not part["sha256"].startswith(match[1]):
         notes.fault("part", name, "is not named by its digest")
-    table = parquet(data, name, notes, "part")
+    table = parquet(data, name, notes, "part", _COLUMNS)
     if table is not None and table.num_rows != part["rows"]:
         notes.fault("part", name, f"has {table.num_rows} rows; the seal says {part['rows']}")
 
 
-def parquet(data: bytes, name: str, notes: Notes, kind: str, columns: list[str] | None = None) -> pa.Table | None:
+def parquet(data: bytes, name: str, notes: Notes, kind: str, shape: Mapping[str, pa.DataType]) -> pa.Table | None:
+    """The table in an object, if it can be read and has at least these columns; a fault of this kind where it cannot."""
     try:
-        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        names = table.schema.names
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         notes.fault(kind, name, f"is no whole Parquet file: {error}")
         return None
+    found = {column: table.schema.field(column).type for column in names if names.count(column) == 1}
+    wrong = [f"{column} is {found.get(column, 'missing')}" for column in shape if found.get(column) != shape[column]]
+    if wrong:
+        notes.fault(kind, name, f"columns are not as they should be: {', '.join(wrong)}")
+        return None
+    return table
 
 
 def _sealed_rows(run: Place, seal: Seal, notes: Notes) -> Iterator[_Found]:
@@ -245,16 +254,8 @@ def _loose_rows(run: Place, key: str, newest: str | None, notes: Notes) -> Itera
 
 
 def _rows(data: bytes, key: str, notes: Notes) -> Iterator[_Found]:
-    table = parquet(data, key, notes, "torn")
+    table = parquet(data, key, notes, "torn", _COLUMNS)
     if table is None:
-        return
-    wrong = [
-        f"{name} is {table.schema.field(name).type if name in table.schema.names else 'missing'}"
-        for name, kind in _COLUMNS.items()
-        if name not in table.schema.names or table.schema.field(name).type != kind
-    ]
-    if wrong:
-        notes.fault("torn", key, f"columns are not as they should be: {', '.join(wrong)}")
         return
     for index, row in enumerate(table.select(list(_COLUMNS)).to_pylist()):
         if row["item_id"] is None or row["term"] is None:

@@ -131,6 +131,7 @@ def resume(work: Path, rows: int) -> dict[str, Any]:
 
     def first(*arguments: Any, **options: Any) -> Any:
         watch = options["watch"]
+        marks["asked"] = time.perf_counter()
 
         def look(counts: Any) -> Any:
             if "ingest" in counts and "first" not in marks:
@@ -152,6 +153,7 @@ def resume(work: Path, rows: int) -> dict[str, Any]:
         "rows": rows,
         "seconds_to_first": round(marks["first"] - started, 1),
         "of_which_planning": round(marks["planned"] - started, 1),
+        "of_which_finding_what_is_missing": round(marks["asked"] - marks["planned"], 1),
         "gigabytes": round(memory(), 2),
     }
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from jobs import lease, manifest, rundir
 from jobs.replay import Replayed, replay
-from jobs.replay.differences import models_of
+from jobs.replay.differences import ModelsHere, models_of
 from jobs.rundir import Plan, prepare
 from jobs.spec import parse_spec
 from pipeline import provenance
@@ -332,15 +332,35 @@ def test_a_model_whose_file_was_altered_or_is_gone_is_named(tmp_path: Path) -> N
     card = ModelCard("mine", path.name, None, digest, str(path), "MIT", "rrdbnet", "upscale")
     store = ModelStore(ModelSource(cache=str(tmp_path), local=(card,)))
     row = {"events": [{"models": [{"id": "mine", "sha256": digest}]}, {"models": None}]}
-    assert list(models_of(row, store)) == []
+    assert list(ModelsHere(store).differences(models_of(row))) == []
     path.write_bytes(b"Weights")
-    [found] = models_of(row, store)
+    [found] = ModelsHere(store).differences(models_of(row))
     assert "is not the published file" in (found.found or "")
     path.unlink()
-    [found] = models_of(row, store)
+    [found] = ModelsHere(store).differences(models_of(row))
     assert "cannot fetch" in (found.found or "")
-    [unknown] = models_of({"events": [{"models": [{"id": "other", "sha256": digest}]}]}, store)
+    [unknown] = ModelsHere(store).differences({"other": digest})
     assert "there is no model 'other'" in (unknown.found or "")
+
+
+def test_a_model_is_hashed_once_however_many_photographs_it_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+
+    path = tmp_path / "mine.pth"
+    path.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    card = ModelCard("mine", path.name, None, digest, str(path), "MIT", "rrdbnet", "upscale")
+    store = ModelStore(ModelSource(cache=str(tmp_path), local=(card,)))
+    hashed: list[str] = []
+    monkeypatch.setattr(store, "ensure", hashed.append)
+    here = ModelsHere(store)
+    for _ in range(3):
+        assert list(here.differences({"mine": digest})) == []
+    assert hashed == ["mine"]
+    # Another record may say that it was another file.
+    assert [found.recorded for found in here.differences({"mine": "0" * 64})] == ["0" * 64]
 
 
 def test_a_recipe_that_is_known_no_more_is_one_message(two: Plan) -> None:
