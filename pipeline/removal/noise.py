@@ -1,24 +1,50 @@
-"""Noise and grain, taken away by a network that estimates how much of them there is."""
+"""Noise and grain, taken away by a network that another one tells what they are.
+
+How strong noise looks at one place says little: grass looks like grain. So what the first network finds is gathered over the
+whole photograph, where it is sure of it, as a curve of the level over tone (a noise level function: Liu, Szeliski, Kang,
+Zitnick and Freeman, IEEE TPAMI 30(2), 2008), and the second is told that curve's value at every pixel.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.colour_space import Floats, space_of, visible
 from pipeline.photograph import LUMA, Photograph, Pixels, as_unit, is_neutral, to_depth
-from pipeline.tiles import windows
+from pipeline.tiles import Window, windows
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.models.noise_net import NoiseNet
 
-# What the network sees at once, and how far it looks; both even, so that its folded pixels are the same ones everywhere.
+# What the networks see at once, and how far they look; both even, so that folded pixels are the same ones everywhere.
 _TILE = 384
-_HALO = 36
+_HALO = 24
+# Over how many folded pixels tone is averaged, so that noise does not decide what tone a place has.
+_AROUND = 9
+_TONES = 32
+# Spread of what is found of one tone over its neighbours, in tones; and the weight of all tones together.
+_SPREAD, _ALL = 1.2, 1e-3
+_LEAST = 1 / 255
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What noise a photograph has. curve: standard deviation at tones from black to white, both in 0..1 of sRGB. along,
+    between: correlation of the noise with that of the next pixel, and with that of other channels, 0..1. level: mean standard
+    deviation over the photograph, of samples in 0..255."""
+
+    curve: tuple[float, ...]
+    along: float
+    between: float
+    level: float
 
 
 class Denoiser:
@@ -27,48 +53,87 @@ class Denoiser:
     def __init__(self, network: NoiseNet, model_id: str, device: str) -> None:
         self.network, self.model_id, self.device = network, model_id, device
 
-    def level(self, photograph: Photograph) -> float:
-        """Mean standard deviation of the noise, of samples in 0..255 of sRGB; a twentieth of the work of taking it away."""
+    def find(self, photograph: Photograph) -> Noise:
+        """A tenth of the work of taking it away."""
         import torch
 
+        # For each tone: weight, and weighted the logarithm of the level and both correlations; and how many pixels have it.
+        sums, counts = np.zeros((4, _TONES)), np.zeros(_TONES)
         shown = visible(photograph)
-        total, count = 0.0, 0
         for around, inner, _ in windows(shown.shape[0], shown.shape[1], _TILE, _HALO):
+            unit = _even(shown[around])
             with torch.inference_mode():
-                found = self.network.levels(self._tensor(shown[around]))[0, 0]
-            rows, columns = (slice(part.start // 2, -(-part.stop // 2)) for part in inner)
-            part = found[rows, columns]
-            total += float(part.double().sum())
-            count += part.numel()
-        return 255 * total / count
+                maps = self.network.finder(self._tensor(unit))[0].float().cpu().numpy()
+            part = tuple(slice(side.start // 2, -(-side.stop // 2)) for side in inner)
+            level, along, between, doubt = (plane[part].ravel() for plane in maps)
+            tone = np.minimum((_tones(unit)[part].ravel() * _TONES).astype(np.intp), _TONES - 1)
+            weight = np.exp(-2 * np.clip(doubt, -5, 2)).astype(np.float64)
+            for row, values in enumerate((1.0, np.log(level + _LEAST), along, between)):
+                sums[row] += np.bincount(tone, weight * values, _TONES)
+            counts += np.bincount(tone, minlength=_TONES)
+        return _gathered(sums, counts)
 
-    def denoise(self, photograph: Photograph, strength: float) -> Pixels:
+    def denoise(self, photograph: Photograph, noise: Noise, strength: float) -> Pixels:
         """In the photograph's own depth and colours. strength: 0..1, the share of the noise that goes; what lies outside sRGB's
         gamut stays there, neutral photographs stay exactly neutral."""
-        import torch
-
-        shown, neutral = visible(photograph), is_neutral(photograph.pixels)
         space, result = space_of(photograph), np.empty_like(photograph.pixels)
-        for around, inner, window in windows(shown.shape[0], shown.shape[1], _TILE, _HALO):
-            with torch.inference_mode():
-                cleaned, _ = self.network(self._tensor(shown[around]))
-            after = cleaned[0].float().cpu().numpy().transpose(1, 2, 0)[inner]
+        neutral = is_neutral(photograph.pixels)
+        for window, change in self._changes(visible(photograph), noise):
             given = photograph.pixels[window]
             given = given[..., :1] if neutral else given
-            change = np.clip(after, 0, 1) - as_unit(shown[window])
             change = (change @ LUMA)[..., None] if neutral else change
             # Only the change is added, so that nothing is pressed into sRGB.
             calmed = space.from_srgb(space.to_srgb(given) + change * np.float32(strength), given)
             result[window] = np.broadcast_to(to_depth(calmed, result.dtype), result[window].shape)
         return result
 
-    def _tensor(self, pixels: Pixels) -> torch.Tensor:
-        """1 x 3 x H x W float32; sides that are odd are one longer."""
+    def _changes(self, shown: Pixels, noise: Noise) -> Iterator[tuple[Window, Floats]]:
+        """What has to be added to be rid of the noise, h x w x 3 in 0..1 of sRGB, window by window."""
         import torch
 
-        unit: Floats = as_unit(pixels)
-        unit = np.repeat(unit, 3, axis=2) if unit.shape[2] == 1 else unit
-        height, width = unit.shape[:2]
-        even = cv2.copyMakeBorder(unit, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        tensor = torch.from_numpy(np.ascontiguousarray(even.transpose(2, 0, 1)))[None]
+        for around, inner, window in windows(shown.shape[0], shown.shape[1], _TILE, _HALO):
+            unit = _even(shown[around])
+            level = np.interp(_tones(unit), (np.arange(_TONES) + 0.5) / _TONES, noise.curve)
+            told = np.stack([level, np.full_like(level, noise.along), np.full_like(level, noise.between)], axis=2)
+            with torch.inference_mode():
+                cleaned = self.network.remover(self._tensor(unit), self._tensor(told))
+            after = cleaned[0].float().cpu().numpy().transpose(1, 2, 0)[inner]
+            yield window, np.clip(after, 0, 1) - unit[inner]
+
+    def _tensor(self, pixels: NDArray[np.floating[Any]]) -> torch.Tensor:
+        """1 x C x H x W float32."""
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32))[None]
         return tensor.to(self.device, memory_format=torch.channels_last)
+
+
+def _even(pixels: Pixels) -> Floats:
+    """H x W x 3 in 0..1; sides that are odd are one longer."""
+    unit: Floats = as_unit(pixels)
+    unit = np.repeat(unit, 3, axis=2) if unit.shape[2] == 1 else unit
+    height, width = unit.shape[:2]
+    even: Floats = cv2.copyMakeBorder(unit, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    return even
+
+
+def _tones(unit: Floats) -> Floats:
+    """H/2 x W/2: lightness around each folded pixel, 0..1."""
+    grey = unit.mean(axis=2)
+    small = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    tones: Floats = cv2.blur(small, (_AROUND, _AROUND), borderType=cv2.BORDER_REPLICATE)
+    return tones
+
+
+def _gathered(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> Noise:
+    """sums: 4 x tones. Tones of which nothing is sure go by their neighbours, and those by all."""
+    distance = np.arange(_TONES)[:, None] - np.arange(_TONES)
+    near = np.exp(-np.square(distance) / (2 * _SPREAD**2)) + _ALL
+    weight, level = near @ sums[0], near @ sums[1]
+    curve = np.maximum(np.exp(level / weight) - _LEAST, 0)
+    return Noise(
+        curve=tuple(float(value) for value in curve),
+        along=float(sums[2].sum() / sums[0].sum()),
+        between=float(sums[3].sum() / sums[0].sum()),
+        level=float(255 * (curve * counts).sum() / counts.sum()),
+    )

@@ -20,7 +20,7 @@ from pipeline.removal import Denoiser, inpaint, remove_stains
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
 # Noise below this standard deviation (samples 0..255) is not worth touching.
-_QUIET = 2.0
+QUIET = 2.0
 _UNSURE = "they do not stand out of the picture, or their sides contradict each other"
 
 
@@ -118,12 +118,17 @@ class Repair:
         """Noise, where the policy allows it. It is no damage: its level is recorded, and no mask."""
         if self.denoiser is None:
             return photograph, {}
-        level = self.denoiser.level(photograph)
-        if level < _QUIET:
-            return photograph, {"noise_level": level, "denoised": 0.0}
+        noise = self.denoiser.find(photograph)
+        found = {
+            "noise_level": noise.level,
+            "noise_correlation": noise.along,
+            "noise_between_channels": noise.between,
+        }
+        if noise.level < QUIET:
+            return photograph, found | {"denoised": 0.0}
         deep = deepened(photograph)
-        pixels = self.denoiser.denoise(deep, self.denoise)
-        return replace(deep, pixels=pixels), {"noise_level": level, "denoised": self.denoise}
+        pixels = self.denoiser.denoise(deep, noise, self.denoise)
+        return replace(deep, pixels=pixels), found | {"denoised": self.denoise}
 
 
 def _marked(kinds: Kinds, where: Mask) -> Kinds:

@@ -1,6 +1,8 @@
-"""Trains the network that takes noise away, on crops of clean photographs with noise of many kinds added.
+"""Trains the two networks against noise, one after the other, on crops of clean photographs with noise of many kinds added.
 
-python -m pipeline.training.noise --photographs clean/ --start ffdnet_color.pth --output training/
+    python -m pipeline.training.noise --photographs clean/ --start ffdnet_color.pth --output training/
+
+Every eighth photograph is kept from training; what the networks do on these decides which state of them ships.
 """
 
 from __future__ import annotations
@@ -10,130 +12,166 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
-from pipeline.models.noise_net import NoiseNet, from_ffdnet
+from pipeline.models.noise_net import NoiseFinder, NoiseNet, NoiseRemover, from_ffdnet
 from pipeline.training.corpus import Corpus
+from pipeline.training.grain import Floats, Noisy, drawn, film, halved, sensor, white
+from pipeline.training.grain import added as with_noise
 from pipeline.training.trainer import Settings, Training, export, parser_of, train
 
-Floats = NDArray[np.float32]
-
-USUAL = Settings(epochs=1, batch=8, rate=3e-4, decay=0.0, warm=0.05, average=0.998)
 # FFDNet for colour as KAIR publishes it, under the MIT licence.
 START_SHA256 = "286f04f7e3a20254c067ba95efb5d3339f4fc8a09a365a93cd469184d4cdb279"
-_SIDE = 64
+FINDER = Settings(epochs=1, batch=16, rate=1e-3, decay=0.0, warm=0.03, average=0.998)
+REMOVER = Settings(epochs=1, batch=8, rate=2e-4, decay=0.0, warm=0.03, average=0.998)
 _SAMPLES = 512
-# Weight of the level's error beside the picture's.
-_LEVEL = 0.3
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Grain:
-    """Noise as it is added. field: H x W x 3, of variance 1. constant, light, middle: standard deviation of its parts: one
-    everywhere, one that grows with the square root of the light as photons do, one that is strongest in the middle tones as
-    film's grain is."""
-
-    field: Floats
-    constant: float
-    light: float = 0.0
-    middle: float = 0.0
-
-    def level(self, clean: Floats) -> Floats:
-        """Standard deviation at every sample of H x W x 3 in 0..1."""
-        light = np.clip(clean, 0, 1)
-        variance = self.constant**2 + self.light**2 * light + self.middle**2 * 4 * light * (1 - light)
-        found: Floats = np.sqrt(variance).astype(np.float32)
-        return found
-
-    def add(self, clean: Floats) -> Floats:
-        """As a scan has it: what lies outside 0..1 is cut off."""
-        noisy: Floats = np.clip(clean + self.field * self.level(clean), 0, 1)
-        return noisy
-
-
-def white(rng: np.random.Generator, side: int, sigma: float) -> Grain:
-    """Independent in every sample. sigma: standard deviation, of samples in 0..1."""
-    return Grain(rng.standard_normal((side, side, 3), np.float32), sigma)
-
-
-def grain(rng: np.random.Generator, side: int, sigma: float, width: float, *, coloured: bool) -> Grain:
-    """Correlated and signal-dependent. width: standard deviation of the Gaussian that correlates it, in pixels."""
-    margin = 8
-    raw = rng.standard_normal((side + 2 * margin, side + 2 * margin, 3 if coloured else 1), np.float32)
-    soft = cv2.GaussianBlur(raw, (0, 0), width).reshape(raw.shape)[margin:-margin, margin:-margin]
-    field = np.repeat(soft, 3 // soft.shape[2], axis=2) / np.float32(_deviation(width))
-    shares = rng.dirichlet((1.0, 1.0, 1.0)) ** 0.5
-    return Grain(np.ascontiguousarray(field, np.float32), *(float(sigma * share) for share in shares))
-
-
-def _deviation(width: float) -> float:
-    """Of white noise of variance 1 after a Gaussian."""
-    kernel = cv2.getGaussianKernel(2 * 8 + 1, width)
-    return float((kernel**2).sum())
-
-
-def drawn(rng: np.random.Generator, side: int) -> Grain:
-    """What training adds to one crop: white noise, grain, or none."""
-    kind = rng.random()
-    if kind < 0.04:
-        return white(rng, side, 0.0)
-    if kind < 0.5:
-        return white(rng, side, float(rng.uniform(0, 55)) / 255)
-    sigma = float(rng.uniform(2, 40)) / 255
-    return grain(rng, side, sigma, float(rng.uniform(0.35, 1.4)), coloured=bool(rng.random() < 0.5))
+_HELD_OUT = 8
+_NEUTRAL = 0.3
+# Errors and levels below these hardly count, in parts of 1.
+_LEAST_ERROR, _LEAST_LEVEL = 0.5 / 255, 1.0 / 255
 
 
 class NoiseLesson:
-    """To give back the photograph beneath. start: weights of FFDNet, or None to begin with random ones."""
+    """What both have in common. shards: portions of 512 crops. side: of a crop in pixels, even."""
 
     samples = _SAMPLES
 
-    def __init__(self, corpus: Corpus, shards: int, start: dict[str, torch.Tensor] | None) -> None:
-        self.corpus, self.shards, self.start = corpus, shards, start
-
-    def network(self) -> nn.Module:
-        network = NoiseNet()
-        if self.start is not None:
-            missing, unknown = network.load_state_dict(self.start, strict=False)
-            assert not unknown
-            assert all(name.startswith("level.") for name in missing)
-        return network
+    def __init__(self, corpus: Corpus, shards: int, side: int) -> None:
+        self.corpus, self.shards, self.side = corpus, shards, side
 
     def batches(self, shard: int, size: int, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, ...]]:
-        """N x 3 x side x side noisy and clean, N x 1 x side/2 x side/2 levels."""
+        """N x 3 x side x side noisy and clean, N x 3 x side/2 x side/2 conditions."""
         for _ in range(_SAMPLES // size):
             made = [self._sample(rng) for _ in range(size)]
             yield tuple(torch.from_numpy(np.stack([sample[part] for sample in made])) for part in range(3))
 
     def _sample(self, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-        clean = self.corpus.crop(rng, _SIDE)
-        clean = np.ascontiguousarray(np.rot90(clean, int(rng.integers(4))))
-        if rng.random() < 0.2:
+        clean = np.rot90(self.corpus.crop(rng, self.side), int(rng.integers(4)))
+        neutral = bool(rng.random() < _NEUTRAL)
+        if neutral:
             clean = np.repeat(clean.mean(axis=2, keepdims=True), 3, axis=2)
         clean = np.ascontiguousarray(clean, np.float32)
-        noise = drawn(rng, _SIDE)
-        variance = (noise.level(clean) ** 2).mean(axis=2)
-        level = np.sqrt(cv2.resize(variance, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-        return _planes(noise.add(clean)), _planes(clean), level[None]
+        noisy = drawn(rng, clean, neutral=neutral)
+        return planes(noisy.pixels), planes(clean), self.told(conditions(noisy), rng)
+
+    def told(self, truth: Floats, rng: np.random.Generator) -> Floats:
+        return truth
+
+
+class FinderLesson(NoiseLesson):
+    """To say what noise there is, and how far that may be wrong."""
+
+    def __init__(self, corpus: Corpus, shards: int) -> None:
+        super().__init__(corpus, shards, 80)
+
+    def network(self) -> nn.Module:
+        return NoiseFinder()
 
     def loss(self, network: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
-        """Mean absolute errors of picture and level. Half of a batch is cleaned with the true level, so that each of the two
-        networks learns its own part."""
-        assert isinstance(network, NoiseNet)
-        noisy, clean, truth = batch
-        found = network.levels(noisy)
-        half = len(noisy) // 2
-        cleaned = network.cleaned(noisy, torch.cat([truth[:half], found[half:]]))
-        return functional.l1_loss(cleaned, clean) + _LEVEL * functional.l1_loss(found, truth)
+        """Likelihood of the levels' ratio under a Laplace distribution whose width the network says itself (Kendall and Gal,
+        NeurIPS 2017), and absolute errors of the correlations where there is noise to have some."""
+        noisy, _, truth = batch
+        found = network(noisy)
+        level = truth[:, :1]
+        ratio = (torch.log(found[:, :1] + _LEAST_LEVEL) - torch.log(level + _LEAST_LEVEL)).abs()
+        doubt = found[:, 3:].clamp(-5, 2)
+        there = level / (level + 2 * _LEAST_LEVEL)
+        wrong = (found[:, 1:3] - truth[:, 1:]).abs() * there
+        loss: torch.Tensor = (ratio * torch.exp(-doubt) + doubt).mean() + 2 * wrong.mean()
+        return loss
 
 
-def _planes(pixels: Floats) -> Floats:
+class RemoverLesson(NoiseLesson):
+    """To give back the photograph beneath, told what noise there is. start: weights to begin with, or None for random ones."""
+
+    def __init__(self, corpus: Corpus, shards: int, start: dict[str, torch.Tensor] | None) -> None:
+        super().__init__(corpus, shards, 64)
+        self.start = start
+
+    def network(self) -> nn.Module:
+        network = NoiseRemover()
+        if self.start is not None:
+            network.load_state_dict(self.start)
+        return network
+
+    def told(self, truth: Floats, rng: np.random.Generator) -> Floats:
+        """Not quite right, as what is found of noise never is."""
+        wrong = rng.normal(0, (0.06, 0.03, 0.03)).astype(np.float32)
+        correlations = np.clip(truth[1:] + wrong[1:, None, None], 0, 1)
+        roughly: Floats = np.concatenate([truth[:1] * np.exp(wrong[:1]), correlations])
+        return roughly
+
+    def loss(self, network: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
+        """Mean logarithm of each crop's squared error, PSNR but for a factor: a tenth of weak noise and a tenth of strong noise
+        count alike."""
+        noisy, clean, told = batch
+        error = (network(noisy, told) - clean).square().mean(dim=(1, 2, 3))
+        return torch.log(error + _LEAST_ERROR**2).mean()
+
+
+def planes(pixels: Floats) -> Floats:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def conditions(noisy: Noisy) -> Floats:
+    """3 x H/2 x W/2: what NoiseRemover is told."""
+    level = halved(noisy.level)
+    return np.stack([level, np.full_like(level, noisy.along), np.full_like(level, noisy.between)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Check:
+    """Photographs that were kept from training, with the same noise every time."""
+
+    cases: tuple[tuple[Floats, Noisy], ...]
+
+    @classmethod
+    def of(cls, corpus: Corpus, side: int = 160) -> Check:
+        cases: list[tuple[Floats, Noisy]] = []
+        for number in range(len(corpus.images)):
+            rng = np.random.default_rng((3, number))
+            clean = corpus.only(number).crop(rng, side)
+            sigma = (5, 10, 20, 35)[number % 4] / 255
+            kinds = (
+                [white(rng, clean, sigma)],
+                [film(rng, clean, sigma, float(rng.uniform(0.4, 1.3)), float(rng.uniform(0, 0.4)))],
+                [film(rng, clean, sigma, 0.7), sensor(rng, clean, sigma / 4, sigma / 2, 0.0, coloured=True)],
+            )
+            cases.extend((clean, with_noise(clean, layers)) for layers in kinds)
+        return cls(tuple(cases))
+
+    def remover(self, network: nn.Module) -> dict[str, float]:
+        """score: PSNR in dB over all; white, grain: over a kind."""
+        found = []
+        for clean, noisy in self.cases:
+            with torch.inference_mode():
+                after = network(_batch(planes(noisy.pixels)), _batch(conditions(noisy)))[0].clamp(0, 1)
+            found.append(-10 * float((after - torch.from_numpy(planes(clean))).square().mean().log10()))
+        return {"score": _mean(found), "white": _mean(found[::3]), "grain": _mean([*found[1::3], *found[2::3]])}
+
+    def finder(self, network: nn.Module) -> dict[str, float]:
+        """score: less what the surest of every photograph is wrong by: the logarithm of the level and the correlations."""
+        levels, correlations = [], []
+        for _, noisy in self.cases:
+            with torch.inference_mode():
+                found = network(_batch(planes(noisy.pixels)))[0]
+            truth = torch.from_numpy(conditions(noisy))
+            weight = torch.exp(-2 * found[3])
+            weight = weight / weight.sum()
+            ratio = torch.log(found[0] + _LEAST_LEVEL) - torch.log(truth[0] + _LEAST_LEVEL)
+            levels.append(abs(float((weight * ratio).sum())))
+            correlations.append(float((weight * (found[1:3] - truth[1:])).sum(dim=(1, 2)).abs().mean()))
+        return {"score": -_mean(levels) - _mean(correlations), "level": _mean(levels), "told": _mean(correlations)}
+
+
+def _batch(array: Floats) -> torch.Tensor:
+    return torch.from_numpy(array)[None]
+
+
+def _mean(values: list[float]) -> float:
+    return round(float(np.mean(values)), 4)
 
 
 def read_start(path: Path) -> dict[str, torch.Tensor]:
@@ -144,18 +182,31 @@ def read_start(path: Path) -> dict[str, torch.Tensor]:
     return from_ffdnet(torch.load(path, map_location="cpu", weights_only=True))
 
 
+def joined(folder: Path) -> NoiseNet:
+    """The best state of each, as they ship."""
+    network = NoiseNet()
+    for name, part in (("finder", network.finder), ("remover", network.remover)):
+        part.load_state_dict(torch.load(folder / name / "best.pt", map_location="cpu", weights_only=True))
+    return network
+
+
 def main() -> None:
-    parser = parser_of(__doc__ or "", USUAL)
+    parser = parser_of(__doc__ or "", REMOVER)
     parser.add_argument("--photographs", type=Path, required=True, help="folder of clean photographs")
     parser.add_argument("--start", type=Path, help="ffdnet_color.pth; without it, training begins with random weights")
-    parser.add_argument("--shards", type=int, default=60, help=f"portions of {_SAMPLES} crops in an epoch")
+    parser.add_argument("--finder-shards", type=int, default=80, help=f"portions of {_SAMPLES} crops in an epoch")
+    parser.add_argument("--remover-shards", type=int, default=100)
     options = parser.parse_args()
     start = None if options.start is None else read_start(options.start)
-    lesson = NoiseLesson(Corpus.load(options.photographs), options.shards, start)
-    settings = replace(USUAL, epochs=options.epochs, seed=options.seed)
-    training = Training(settings, lesson, options.device)
-    train(training, options.output)
-    export(training.averaged(), options.output / "noise.safetensors")
+    seen, held = Corpus.load(options.photographs).parted(_HELD_OUT)
+    check = Check.of(held)
+    for name, settings, lesson, checked in (
+        ("finder", FINDER, FinderLesson(seen, options.finder_shards), check.finder),
+        ("remover", REMOVER, RemoverLesson(seen, options.remover_shards, start), check.remover),
+    ):
+        settings = replace(settings, epochs=options.epochs, seed=options.seed)
+        train(Training(settings, lesson, options.device), options.output / name, checked)
+    export(joined(options.output), options.output / "noise.safetensors")
 
 
 if __name__ == "__main__":

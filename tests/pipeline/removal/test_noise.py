@@ -1,6 +1,9 @@
+"""Removal of noise by networks that are stood for by plain filters, and the shapes of the real ones."""
+
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,27 +12,30 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from pipeline.models.noise_net import REACH, NoiseNet
+from pipeline.models.noise_net import REACH, NoiseFinder, NoiseNet, NoiseRemover, from_ffdnet
 from pipeline.photograph import Container, Photograph, is_neutral
 from pipeline.removal import noise
-from pipeline.removal.noise import Denoiser
+from pipeline.removal.noise import Denoiser, Noise
 
 Samples = NDArray[Any]
+SOME = Noise((0.04,) * 32, 0.0, 0.0, 10.2)
 
 
-class Mean:
-    """Stands for the network: the mean of 9 x 9 pixels is clean, and the level grows with the light."""
+def mean_of(pixels: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """The mean of 9 x 9 pixels is clean, where there is noise."""
+    padded = functional.pad(pixels, (4, 4, 4, 4), mode="replicate")
+    share = (told[:, :1].repeat_interleave(2, 2).repeat_interleave(2, 3) / 0.04).clamp(0, 1)
+    return pixels + share * (functional.avg_pool2d(padded, 9, stride=1) - pixels)
 
-    def levels(self, pixels: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(pixels.mean(1, keepdim=True), 2) / 10
 
-    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        padded = functional.pad(pixels, (4, 4, 4, 4), mode="replicate")
-        return functional.avg_pool2d(padded, 9, stride=1), self.levels(pixels)
+def lightness(pixels: torch.Tensor) -> torch.Tensor:
+    """A tenth of the light is noise, of which half is the neighbour's and all the other channels'; sure of the left half."""
+    light = functional.avg_pool2d(pixels.mean(1, keepdim=True), 2)
+    return torch.cat([light / 10, torch.full_like(light, 0.5), torch.ones_like(light), torch.zeros_like(light)], dim=1)
 
 
 def denoiser() -> Denoiser:
-    return Denoiser(Mean(), "mean", "cpu")  # type: ignore[arg-type]
+    return Denoiser(SimpleNamespace(finder=lightness, remover=mean_of), "mean", "cpu")  # type: ignore[arg-type]
 
 
 def photograph(pixels: Samples) -> Photograph:
@@ -48,7 +54,7 @@ def test_noise_goes_and_depth_channels_and_size_stay(
     rng: np.random.Generator, dtype: str, channels: int, size: tuple[int, int]
 ) -> None:
     pixels = noisy(rng, dtype, channels, size)
-    result = denoiser().denoise(photograph(pixels), 1.0)
+    result = denoiser().denoise(photograph(pixels), SOME, 1.0)
     assert (result.shape, result.dtype) == (pixels.shape, pixels.dtype)
     if min(size) > 20:
         assert result[20:60, 20:70].std(axis=0).mean() < 0.3 * pixels[20:60, 20:70].std(axis=0).mean()
@@ -56,57 +62,84 @@ def test_noise_goes_and_depth_channels_and_size_stay(
 
 def test_strength_mixes(rng: np.random.Generator) -> None:
     given = photograph(noisy(rng, "uint16", 3))
-    nothing, half, full = (denoiser().denoise(given, share).astype(float) for share in (0.0, 0.5, 1.0))
+    nothing, half, full = (denoiser().denoise(given, SOME, share).astype(float) for share in (0.0, 0.5, 1.0))
     assert np.array_equal(nothing, given.pixels)
     assert np.abs(half - (given.pixels + full) / 2).max() <= 1
 
 
 def test_what_is_neutral_stays_exactly_neutral(rng: np.random.Generator) -> None:
     grey = noisy(rng, "uint8", 1)
-    colour = denoiser().denoise(photograph(grey.repeat(3, 2)), 1.0)
+    colour = denoiser().denoise(photograph(grey.repeat(3, 2)), SOME, 1.0)
     assert is_neutral(colour)
-    assert np.array_equal(colour[..., :1], denoiser().denoise(photograph(grey), 1.0))
+    assert np.array_equal(colour[..., :1], denoiser().denoise(photograph(grey), SOME, 1.0))
 
 
 def test_tiles_leave_no_seam(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     given = photograph(noisy(rng, "uint16", 3, (301, 203)))
-    whole, level = denoiser().denoise(given, 1.0), denoiser().level(given)
+    found, curve = denoiser().find(given), Noise(tuple(np.linspace(0, 0.1, 32)), 0.0, 0.0, 1.0)
+    whole = denoiser().denoise(given, curve, 1.0)
     monkeypatch.setattr(noise, "_TILE", 96)
-    monkeypatch.setattr(noise, "_HALO", 8)
-    assert np.abs(denoiser().denoise(given, 1.0).astype(int) - whole).max() <= 1
-    assert denoiser().level(given) == pytest.approx(level, rel=1e-6)
+    assert np.abs(denoiser().denoise(given, curve, 1.0).astype(int) - whole).max() <= 1
+    again = denoiser().find(given)
+    assert again.level == pytest.approx(found.level, rel=1e-6)
+    assert again.curve == pytest.approx(found.curve, rel=1e-6)
 
 
-def test_the_level_is_the_mean_over_the_photograph(rng: np.random.Generator) -> None:
+def test_noise_is_found_as_a_curve_over_tone(rng: np.random.Generator) -> None:
     pixels = noisy(rng, "uint16", 3, (500, 700))
-    assert denoiser().level(photograph(pixels)) == pytest.approx(25.5 * float(pixels.mean()) / 65535, rel=1e-3)
+    found = denoiser().find(photograph(pixels))
+    assert found.level == pytest.approx(25.5 * float(pixels.mean()) / 65535, rel=0.01)
+    assert (found.along, found.between) == (pytest.approx(0.5), pytest.approx(1.0))
+    tones = (np.arange(32) + 0.5) / 32
+    within = (tones > 0.35) & (tones < 0.65)
+    assert np.array(found.curve)[within] == pytest.approx(tones[within] / 10, rel=0.03)
 
 
-def test_the_network_sees_no_further_than_the_halo() -> None:
+def test_what_is_sure_decides(rng: np.random.Generator) -> None:
+    def torn(pixels: torch.Tensor) -> torch.Tensor:
+        maps = lightness(pixels)
+        maps[:, 0], maps[:, 3] = 0.02, -3.0
+        maps[..., : maps.shape[3] // 2] = torch.tensor([0.2, 0.9, 0.9, 1.0]).reshape(1, 4, 1, 1)
+        return maps
+
+    network = SimpleNamespace(finder=torn, remover=mean_of)
+    flat = photograph(np.full((64, 64, 3), 120, np.uint8))
+    found = Denoiser(network, "torn", "cpu").find(flat)  # type: ignore[arg-type]
+    assert found.level == pytest.approx(0.02 * 255, rel=0.02)
+    assert found.along == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_networks_see_no_further_than_the_halo() -> None:
     assert noise._HALO >= REACH
     torch.manual_seed(3)
-    network = NoiseNet(width=8, level_width=4).eval()
     pixels = torch.rand(1, 3, 160, 160)
     other = pixels.clone()
     other[..., 80, 80] += 0.5
+    finder, remover = NoiseFinder(width=4).eval(), NoiseRemover(width=8).eval()
+    told = torch.rand(1, 3, 80, 80)
     with torch.inference_mode():
-        differ = (network(pixels)[0] != network(other)[0]).any(dim=1)[0]
-    rows, columns = (int(axis.max() - axis.min()) for axis in torch.nonzero(differ, as_tuple=True))
-    assert max(rows, columns) <= 2 * REACH + 1
+        seen = finder(pixels) != finder(other)
+        changed = remover(pixels, told) != remover(other, told)
+    for differ, step in ((seen, 2), (changed, 1)):
+        places = torch.nonzero(differ.any(dim=1)[0]) * step
+        assert (places - 80).abs().max() <= REACH + 1
+
+
+def test_the_shipped_networks_are_small() -> None:
+    assert sum(tensor.numel() for tensor in NoiseNet().state_dict().values()) * 2 < 2_000_000
 
 
 def test_weights_of_ffdnet_are_a_start(shared: Path) -> None:
     """With them, and told the level, it is FFDNet."""
-    from pipeline.models.noise_net import from_ffdnet
-
-    tensors = from_ffdnet(torch.load(shared / "weights" / "ffdnet_color.pth", weights_only=True))
-    network = NoiseNet().eval()
-    missing, unknown = network.load_state_dict(tensors, strict=False)
-    assert not unknown
-    assert all(name.startswith("level.") for name in missing)
+    network = NoiseRemover().eval()
+    network.load_state_dict(from_ffdnet(torch.load(shared / "weights" / "ffdnet_color.pth", weights_only=True)))
     torch.manual_seed(1)
     clean = torch.linspace(0.2, 0.8, 96).expand(1, 3, 96, 96)
     given = clean + 25 / 255 * torch.randn(clean.shape)
+    told = torch.zeros(1, 3, 48, 48)
+    told[:, 0] = 25 / 255
     with torch.inference_mode():
-        after = network.cleaned(given, torch.full((1, 1, 48, 48), 25 / 255))
+        after = network(given, told)
+        told[:, 1:] = 1
+        assert torch.equal(network(given, told), after)
     assert (after - clean).square().mean().sqrt() < 0.2 * 25 / 255
