@@ -72,17 +72,17 @@ def added(clean: Floats, layers: Sequence[Layer], jpeg: Jpeg | None = None) -> N
     total = np.zeros_like(clean)
     for layer in layers:
         total += layer.field * layer.level
-    level = np.sqrt(sum((layer.level[..., 0] ** 2 for layer in layers), np.zeros(clean.shape[:2], np.float32)))
+    level: Floats = np.sqrt(sum((layer.level[..., 0] ** 2 for layer in layers), np.zeros(clean.shape[:2], np.float32)))
     pixels = np.clip(clean + total, 0, 1)
     if jpeg is not None:
         pixels = np.ascontiguousarray(jpeg.apply(pixels.transpose(2, 0, 1)).transpose(1, 2, 0))
         before, total = float(np.square(total).mean()), pixels - clean
         level = level * np.float32((float(np.square(total).mean()) / before) ** 0.5)
-    field: Floats = total / np.maximum(level, np.float32(1e-6))[..., None]
-    return Noisy(pixels, level, *_correlations(field))
+    return Noisy(pixels, level, *_correlations(total, level))
 
 
-def _correlations(field: Floats) -> tuple[float, float]:
+def _correlations(noise: Floats, level: Floats) -> tuple[float, float]:
+    field = noise / np.maximum(level, 1e-6)[..., None]
     power = float(np.square(field).mean())
     if power < 1e-6:
         return 0.0, 0.0
