@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from pipeline.training.grain import Layer, added, film, sensor, white
 from tests.bench import shared
 
 Floats = NDArray[np.float32]
-Method = Callable[[Floats, float], list[Floats]]
+Method = Callable[[Floats, float], Iterable[Floats]]
 Make = Callable[[np.random.Generator, Floats], tuple[Floats, Floats, float]]
 
 _SIDE = 256
@@ -118,14 +119,14 @@ def ffdnet(path: Path) -> Method:
     network = NoiseRemover().eval()
     network.load_state_dict(from_ffdnet(torch.load(path, weights_only=True)))
 
-    def run(pixels: Floats, sigma: float) -> list[Floats]:
-        given, found = _tensor(pixels), []
+    def run(pixels: Floats, sigma: float) -> Iterator[Floats]:
+        given = _tensor(pixels)
         for factor in _LEVELS:
             told = torch.zeros(1, 3, pixels.shape[0] // 2, pixels.shape[1] // 2)
             told[:, 0] = sigma * factor
             with torch.inference_mode():
-                found.append(_picture(network(given, told)))
-        return found
+                found = network(given, told)
+            yield _picture(found)
 
     return run
 
@@ -187,7 +188,7 @@ def measured(method: Method, files: list[Path], kind: str) -> list[float]:
     for clean, noisy, sigma in cases(files, kind):
         tries = method(noisy, sigma)
         told = kind.startswith(("white", "none"))
-        found.append(max(psnr(one, clean) for one in (tries[:1] if told else tries)))
+        found.append(max(psnr(one, clean) for one in islice(tries, 1 if told else None)))
     return found
 
 

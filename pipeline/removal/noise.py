@@ -32,7 +32,6 @@ _AROUND = 9
 _TONES = 32
 # Spread of what is found of one tone over its neighbours, in tones; and the weight of all tones together.
 _SPREAD, _ALL = 1.2, 1e-3
-_LEAST = 1 / 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,8 @@ class Denoiser:
         """A tenth of the work of taking it away."""
         import torch
 
+        from pipeline.models.noise_net import LEAST_LEVEL
+
         # For each tone: weight, and weighted the logarithm of the level and both correlations; and how many pixels have it.
         sums, counts = np.zeros((4, _TONES)), np.zeros(_TONES)
         shown = visible(photograph)
@@ -67,8 +68,8 @@ class Denoiser:
             part = tuple(slice(side.start // 2, -(-side.stop // 2)) for side in inner)
             level, along, between, doubt = (plane[part].ravel() for plane in maps)
             tone = np.minimum((_tones(unit)[part].ravel() * _TONES).astype(np.intp), _TONES - 1)
-            weight = np.exp(-2 * np.clip(doubt, -5, 2)).astype(np.float64)
-            for row, values in enumerate((1.0, np.log(level + _LEAST), along, between)):
+            weight = np.exp(-2 * doubt.astype(np.float64))
+            for row, values in enumerate((1.0, np.log(level + LEAST_LEVEL), along, between)):
                 sums[row] += np.bincount(tone, weight * values, _TONES)
             counts += np.bincount(tone, minlength=_TONES)
         return _gathered(sums, counts)
@@ -127,10 +128,12 @@ def _tones(unit: Floats) -> Floats:
 
 def _gathered(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> Noise:
     """sums: 4 x tones. Tones of which nothing is sure go by their neighbours, and those by all."""
+    from pipeline.models.noise_net import LEAST_LEVEL
+
     distance = np.arange(_TONES)[:, None] - np.arange(_TONES)
     near = np.exp(-np.square(distance) / (2 * _SPREAD**2)) + _ALL
     weight, level = near @ sums[0], near @ sums[1]
-    curve = np.maximum(np.exp(level / weight) - _LEAST, 0)
+    curve = np.maximum(np.exp(level / weight) - LEAST_LEVEL, 0)
     return Noise(
         curve=tuple(float(value) for value in curve),
         along=float(sums[2].sum() / sums[0].sum()),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.models.noise_net import NoiseFinder, NoiseNet, NoiseRemover, from_ffdnet
+from pipeline.models.noise_net import LEAST_LEVEL, NoiseFinder, NoiseNet, NoiseRemover, from_ffdnet
 from pipeline.training.corpus import Corpus
 from pipeline.training.grain import Floats, Noisy, drawn, film, halved, sensor, white
 from pipeline.training.grain import added as with_noise
@@ -24,13 +24,13 @@ from pipeline.training.trainer import Settings, Training, export, parser_of, tra
 
 # FFDNet for colour as KAIR publishes it, under the MIT licence.
 START_SHA256 = "286f04f7e3a20254c067ba95efb5d3339f4fc8a09a365a93cd469184d4cdb279"
-FINDER = Settings(epochs=1, batch=16, rate=1e-3, decay=0.0, warm=0.03, average=0.998)
+FINDER = Settings(epochs=1, batch=16, rate=3e-3, decay=0.0, warm=0.03, average=0.998)
 REMOVER = Settings(epochs=1, batch=8, rate=2e-4, decay=0.0, warm=0.03, average=0.998)
 _SAMPLES = 512
 _HELD_OUT = 8
 _NEUTRAL = 0.3
-# Errors and levels below these hardly count, in parts of 1.
-_LEAST_ERROR, _LEAST_LEVEL = 0.5 / 255, 1.0 / 255
+# Errors below this hardly count, in parts of 1.
+_LEAST_ERROR = 0.5 / 255
 
 
 class NoiseLesson:
@@ -75,9 +75,9 @@ class FinderLesson(NoiseLesson):
         noisy, _, truth = batch
         found = network(noisy)
         level = truth[:, :1]
-        ratio = (torch.log(found[:, :1] + _LEAST_LEVEL) - torch.log(level + _LEAST_LEVEL)).abs()
-        doubt = found[:, 3:].clamp(-5, 2)
-        there = level / (level + 2 * _LEAST_LEVEL)
+        ratio = (torch.log(found[:, :1] + LEAST_LEVEL) - torch.log(level + LEAST_LEVEL)).abs()
+        doubt = found[:, 3:]
+        there = level / (level + 2 * LEAST_LEVEL)
         wrong = (found[:, 1:3] - truth[:, 1:]).abs() * there
         loss: torch.Tensor = (ratio * torch.exp(-doubt) + doubt).mean() + 2 * wrong.mean()
         return loss
@@ -160,7 +160,7 @@ class Check:
             truth = torch.from_numpy(conditions(noisy))
             weight = torch.exp(-2 * found[3])
             weight = weight / weight.sum()
-            ratio = torch.log(found[0] + _LEAST_LEVEL) - torch.log(truth[0] + _LEAST_LEVEL)
+            ratio = torch.log(found[0] + LEAST_LEVEL) - torch.log(truth[0] + LEAST_LEVEL)
             levels.append(abs(float((weight * ratio).sum())))
             correlations.append(float((weight * (found[1:3] - truth[1:])).sum(dim=(1, 2)).abs().mean()))
         return {"score": -_mean(levels) - _mean(correlations), "level": _mean(levels), "told": _mean(correlations)}

@@ -115,7 +115,7 @@ def test_the_networks_see_no_further_than_the_halo() -> None:
     pixels = torch.rand(1, 3, 160, 160)
     other = pixels.clone()
     other[..., 80, 80] += 0.5
-    finder, remover = NoiseFinder(width=4).eval(), NoiseRemover(width=8).eval()
+    finder, remover = NoiseFinder(width=8).eval(), NoiseRemover(width=8).eval()
     told = torch.rand(1, 3, 80, 80)
     with torch.inference_mode():
         seen = finder(pixels) != finder(other)

@@ -1,0 +1,67 @@
+"""Networks against noise are opened from safetensors, verified, or refused with a sentence; and the one that ships works."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import ModelError
+from pipeline.models.catalogue import ModelCard
+from pipeline.models.denoisers import open_denoiser
+from pipeline.models.noise_net import NoiseNet
+from pipeline.models.store import ModelSource, ModelStore
+from pipeline.stage import Device
+from pipeline.training.trainer import export
+
+DEVICE = Device("cpu", 1)
+
+
+def store_of(path: Path, architecture: str = "noise-net") -> ModelStore:
+    card = ModelCard(
+        id="mine",
+        file=path.name,
+        bytes=None,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        url=str(path),
+        licence="Apache-2.0",
+        architecture=architecture,
+        task="denoise",
+    )
+    return ModelStore(ModelSource(cache=str(path.parent / "cache"), local=(card,)))
+
+
+@pytest.fixture
+def trained() -> NoiseNet:
+    torch.manual_seed(5)
+    return NoiseNet().eval()
+
+
+def test_what_training_exports_is_what_is_opened(trained: NoiseNet, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    export(trained, path)
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    assert path.stat().st_size < 2_000_000
+    network = open_denoiser(store_of(path), "mine", DEVICE)
+    pixels, told = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(network.finder(pixels), trained.finder(pixels), atol=0.01)
+        assert torch.allclose(network.remover(pixels, told), trained.remover(pixels, told), atol=0.01)
+
+
+@pytest.mark.parametrize("fault", ["torn", "other tensors", "other architecture", "altered"])
+def test_what_is_no_such_network_is_refused(trained: NoiseNet, tmp_path: Path, fault: str) -> None:
+    path = tmp_path / "mine.safetensors"
+    export(trained, path)
+    if fault == "torn":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif fault == "other tensors":
+        save_file({"a": torch.zeros(3)}, path)
+    store = store_of(path, "scunet" if fault == "other architecture" else "noise-net")
+    if fault == "altered":
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match="mine"):
+        open_denoiser(store, "mine", DEVICE)
