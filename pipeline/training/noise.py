@@ -8,6 +8,7 @@ Every eighth photograph is kept from training; what the networks do on these dec
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.models.noise_net import LEAST_LEVEL, NoiseFinder, NoiseNet, NoiseR
 from pipeline.training.corpus import Corpus
 from pipeline.training.grain import Floats, Noisy, drawn, film, halved, sensor, white
 from pipeline.training.grain import added as with_noise
+from pipeline.training.trainer import Check as Checked
 from pipeline.training.trainer import Settings, Training, export, parser_of, train
 
 # FFDNet for colour as KAIR publishes it, under the MIT licence.
@@ -33,7 +35,7 @@ _NEUTRAL = 0.3
 _LEAST_ERROR = 0.5 / 255
 
 
-class NoiseLesson:
+class NoiseLesson(ABC):
     """What both have in common. shards: portions of 512 crops. side: of a crop in pixels, even."""
 
     samples = _SAMPLES
@@ -46,6 +48,12 @@ class NoiseLesson:
         for _ in range(_SAMPLES // size):
             made = [self._sample(rng) for _ in range(size)]
             yield tuple(torch.from_numpy(np.stack([sample[part] for sample in made])) for part in range(3))
+
+    @abstractmethod
+    def network(self) -> nn.Module: ...
+
+    @abstractmethod
+    def loss(self, network: nn.Module, *batch: torch.Tensor) -> torch.Tensor: ...
 
     def _sample(self, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
         clean = np.rot90(self.corpus.crop(rng, self.side), int(rng.integers(4)))
@@ -194,19 +202,23 @@ def main() -> None:
     parser = parser_of(__doc__ or "", REMOVER)
     parser.add_argument("--photographs", type=Path, required=True, help="folder of clean photographs")
     parser.add_argument("--start", type=Path, help="ffdnet_color.pth; without it, training begins with random weights")
-    parser.add_argument("--finder-shards", type=int, default=80, help=f"portions of {_SAMPLES} crops in an epoch")
-    parser.add_argument("--remover-shards", type=int, default=100)
+    parser.add_argument("--finder-shards", type=int, default=24, help=f"portions of {_SAMPLES} crops in an epoch")
+    parser.add_argument("--remover-shards", type=int, default=24)
+    parser.add_argument("--only", choices=("finder", "remover"), help="one of the two, for both can be trained at once")
     options = parser.parse_args()
     start = None if options.start is None else read_start(options.start)
     seen, held = Corpus.load(options.photographs).parted(_HELD_OUT)
     check = Check.of(held)
-    for name, settings, lesson, checked in (
-        ("finder", FINDER, FinderLesson(seen, options.finder_shards), check.finder),
-        ("remover", REMOVER, RemoverLesson(seen, options.remover_shards, start), check.remover),
-    ):
+    lessons: dict[str, tuple[Settings, NoiseLesson, Checked]] = {
+        "finder": (FINDER, FinderLesson(seen, options.finder_shards), check.finder),
+        "remover": (REMOVER, RemoverLesson(seen, options.remover_shards, start), check.remover),
+    }
+    for name in lessons if options.only is None else (options.only,):
+        settings, lesson, checked = lessons[name]
         settings = replace(settings, epochs=options.epochs, seed=options.seed)
         train(Training(settings, lesson, options.device), options.output / name, checked)
-    export(joined(options.output), options.output / "noise.safetensors")
+    if all((options.output / name / "best.pt").exists() for name in lessons):
+        export(joined(options.output), options.output / "noise.safetensors")
 
 
 if __name__ == "__main__":
