@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test check slow audit fuzz bench train-damage lock clean
+.PHONY: demo test check slow audit fuzz bench train-damage train-noise lock clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "Albumen needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v)'
@@ -52,6 +52,12 @@ train-damage: $(READY) ## Train the damage network anew: hours on two cores; goe
 	$(BIN)/python -m pipeline.training.samples --photographs training/photographs $(if $(SHAPES),--shapes $(SHAPES)) \
 		--output training/samples --shards $(SHARDS)
 	$(BIN)/python -m pipeline.training.damage --samples training/samples --output training/damage --epochs $(EPOCHS)
+
+START ?=
+train-noise: $(READY) ## Train the networks against noise anew, from START=ffdnet_color.pth: an hour or two on two cores
+	$(BIN)/python -m pipeline.training.photographs --output training/photographs
+	$(BIN)/python -m pipeline.training.noise --photographs training/photographs $(if $(START),--start $(START)) \
+		--output training/noise
 
 lock: $(READY) ## Resolve pyproject.toml anew; no index address goes into the lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 \

@@ -57,7 +57,8 @@ class ModelNeed:
     """A model that a stage would use. Where it is not required and not installed, the stage records a skip.
 
     task: what the catalogue must say that it is for. essential: whether the stage can do nothing without it; what is not
-    essential it does without, and records that. instead_of: a model beside which this one would not be used.
+    essential it does without, and records that. instead_of: a model beside which this one would not be used. ceiling: of the
+    policy, that bounds what it is for: where it is 0, nobody needs the model.
     """
 
     model_id: str
@@ -65,6 +66,7 @@ class ModelNeed:
     task: str
     essential: bool = True
     instead_of: str | None = None
+    ceiling: str | None = None
 
 
 class Stage(Protocol):

@@ -25,6 +25,7 @@ class ModelCard:
     expression.
     architecture: the key of an adapter. task: what it is for. scale: output pixels per input pixel along one side.
     half: fit for 16-bit floats. package: the Python package that ships `file`, for a model that needs no download.
+    generative: whether it makes up detail, which delivered files then say of themselves; what only takes away does not.
     """
 
     id: str

@@ -57,7 +57,7 @@ class Repair:
     def needs(cls, parameters: RepairParameters) -> tuple[ModelNeed, ...]:
         if parameters.denoise == 0:
             return ()
-        return (ModelNeed(parameters.denoiser, required=True, task="denoise"),)
+        return (ModelNeed(parameters.denoiser, required=True, task="denoise", ceiling="denoise"),)
 
     def open(self, models: ModelStore, device: Device) -> None:
         if self.denoise > 0:
