@@ -86,12 +86,10 @@ KINDS: dict[str, Make] = {
     "white 50": _white(50),
     "white 25, neutral": _white(25, neutral=True),
     "grain 8, 0.6 px": _film(8, 0.6),
-    "grain 15, 0.6 px": _film(15, 0.6),
     "grain 15, 1.0 px": _film(15, 1.0),
     "grain 25, 0.8 px": _film(25, 0.8),
     "grain 15, 0.8 px, coloured": _film(15, 0.8, 1.0),
     "grain 15, 0.8 px, neutral": _film(15, 0.8, neutral=True),
-    "light-dependent, 0 px": _sensor(4, 25, 0.0),
     "light-dependent, 0.7 px": _sensor(4, 25, 0.7),
     "degradation: grain": _degraded(grain=1.0),
     "degradation: grain x 2": _degraded(grain=2.0),
@@ -117,7 +115,7 @@ def _picture(tensor: torch.Tensor) -> Floats:
 def ffdnet(path: Path) -> Method:
     """At the true level first, then at others."""
     network = NoiseRemover().eval()
-    network.load_state_dict(from_ffdnet(torch.load(path, weights_only=True)))
+    network.load_state_dict(from_ffdnet(torch.load(path, weights_only=True)), strict=False)
 
     def run(pixels: Floats, sigma: float) -> Iterator[Floats]:
         given = _tensor(pixels)

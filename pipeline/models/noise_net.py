@@ -1,7 +1,6 @@
 """The networks that take noise away: one says what noise there is, one removes it, as CBDNet (Guo et al., CVPR 2019) has it.
 
-The second is FFDNet (Zhang, Zuo and Zhang, IEEE TIP 27(9), 2018) that is told more than a level, so that weights of FFDNet are
-a start for training.
+The second is FFDNet (Zhang, Zuo and Zhang, IEEE TIP 27(9), 2018) with corrections for noise that is not white.
 """
 
 from __future__ import annotations
@@ -21,6 +20,10 @@ CONDITIONS = 3
 # Levels are told as ratios; what is below this hardly counts.
 LEAST_LEVEL = 1 / 255
 _LAYERS = 12
+# Channels of a correction beside one of FFDNet's convolutions.
+RANK = 11
+# Noise whose correlations are below the first is taken for white; from the second on corrections count in full.
+_WHITE, _GRAIN = 0.08, 0.2
 # The network that finds noise takes means over so many folded pixels around.
 _NEAR = 4
 _BANDS = 15
@@ -85,17 +88,42 @@ def _nearby(planes: torch.Tensor) -> torch.Tensor:
 
 class NoiseRemover(nn.Module):
     """N x 3 x H x W sRGB in 0..1, H and W even, and N x 3 x H/2 x W/2 conditions, to the pixels without noise, not
-    clipped."""
+    clipped.
+
+    FFDNet as it was published, and beside each of its convolutions a narrow one that corrects it (low-rank adaptation: Hu et
+    al., ICLR 2022) as far as the noise is not white: of white noise the answer is FFDNet's own, to the bit.
+    """
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()
         self.fold = nn.PixelUnshuffle(2)
         self.unfold = nn.PixelShuffle(2)
-        self.chain = _chain(12 + CONDITIONS, width, 12)
+        widths = [12 + CONDITIONS, *[width] * (_LAYERS - 1), 12]
+        self.layers = nn.ModuleList(_Adapted(given, made) for given, made in pairwise(widths))
 
     def forward(self, pixels: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.unfold(self.chain(torch.cat([self.fold(pixels), conditions], dim=1)))
+        share = ((conditions[:, 1:].amax(dim=1, keepdim=True) - _WHITE) / (_GRAIN - _WHITE)).clamp(0, 1)
+        x = torch.cat([self.fold(pixels), conditions], dim=1)
+        for layer in self.layers[:-1]:
+            x = functional.relu(layer(x, share))
+        result: torch.Tensor = self.unfold(self.layers[-1](x, share))
         return result
+
+
+class _Adapted(nn.Module):
+    """A convolution of 3 x 3, and a correction of it that is nothing at first."""
+
+    def __init__(self, given: int, made: int) -> None:
+        super().__init__()
+        self.base = nn.Conv2d(given, made, 3, padding=1)
+        self.narrow = nn.Conv2d(given, RANK, 3, padding=1, bias=False)
+        self.wide = nn.Conv2d(RANK, made, 1)
+        for parameter in self.wide.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.base(x) + share * self.wide(self.narrow(x))
+        return answer
 
 
 class NoiseNet(nn.Module):
@@ -107,18 +135,12 @@ class NoiseNet(nn.Module):
         self.remover = NoiseRemover(width)
 
 
-def _chain(before: int, width: int, after: int) -> nn.Sequential:
-    """Convolutions of 3 x 3 with what is negative cut off between them."""
-    widths = [before, *[width] * (_LAYERS - 1), after]
-    layers: list[nn.Module] = []
-    for given, made in pairwise(widths):
-        layers += [nn.Conv2d(given, made, 3, padding=1), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
-
-
 def from_ffdnet(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of FFDNet for colour (`model.0.weight` ...) as those of NoiseRemover: correlations count nothing at first."""
-    found = {name.replace("model.", "chain.", 1): tensor for name, tensor in tensors.items()}
-    first = found["chain.0.weight"]
+    """Weights of FFDNet for colour (`model.0.weight`, `model.2.weight` ...) as the base of NoiseRemover."""
+    found = {}
+    for name, tensor in tensors.items():
+        _, place, kind = name.split(".")
+        found[f"layers.{int(place) // 2}.base.{kind}"] = tensor
+    first = found["layers.0.base.weight"]
     nothing = first.new_zeros(first.shape[0], CONDITIONS - 1, *first.shape[2:])
-    return found | {"chain.0.weight": torch.cat([first, nothing], dim=1)}
+    return found | {"layers.0.base.weight": torch.cat([first, nothing], dim=1)}

@@ -27,7 +27,7 @@ from pipeline.training.trainer import Settings, Training, export, parser_of, tra
 # FFDNet for colour as KAIR publishes it, under the MIT licence.
 START_SHA256 = "286f04f7e3a20254c067ba95efb5d3339f4fc8a09a365a93cd469184d4cdb279"
 FINDER = Settings(epochs=1, batch=16, rate=3e-3, decay=0.0, warm=0.03, average=0.998)
-REMOVER = Settings(epochs=1, batch=8, rate=2e-4, decay=0.0, warm=0.03, average=0.998)
+REMOVER = Settings(epochs=1, batch=8, rate=2e-3, decay=0.0, warm=0.03, average=0.995)
 _SAMPLES = 512
 _HELD_OUT = 8
 _NEUTRAL = 0.3
@@ -61,8 +61,11 @@ class NoiseLesson(ABC):
         if neutral:
             clean = np.repeat(clean.mean(axis=2, keepdims=True), 3, axis=2)
         clean = np.ascontiguousarray(clean, np.float32)
-        noisy = drawn(rng, clean, neutral=neutral)
+        noisy = self.drawn(rng, clean, neutral=neutral)
         return planes(noisy.pixels), planes(clean), self.told(conditions(noisy), rng)
+
+    def drawn(self, rng: np.random.Generator, clean: Floats, *, neutral: bool) -> Noisy:
+        return drawn(rng, clean, neutral=neutral)
 
     def told(self, truth: Floats, rng: np.random.Generator) -> Floats:
         return truth
@@ -92,7 +95,8 @@ class FinderLesson(NoiseLesson):
 
 
 class RemoverLesson(NoiseLesson):
-    """To give back the photograph beneath, told what noise there is. start: weights to begin with, or None for random ones."""
+    """To give back the photograph beneath, told what noise there is. start: of FFDNet, which stays as it is, or None to train all
+    of it from random weights."""
 
     def __init__(self, corpus: Corpus, shards: int, start: dict[str, torch.Tensor] | None) -> None:
         super().__init__(corpus, shards, 64)
@@ -101,12 +105,22 @@ class RemoverLesson(NoiseLesson):
     def network(self) -> nn.Module:
         network = NoiseRemover()
         if self.start is not None:
-            network.load_state_dict(self.start)
+            _, unknown = network.load_state_dict(self.start, strict=False)
+            assert not unknown
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(".base." not in name)
         return network
+
+    def drawn(self, rng: np.random.Generator, clean: Floats, *, neutral: bool) -> Noisy:
+        """Nothing is to be learned of white noise."""
+        while True:
+            noisy = drawn(rng, clean, neutral=neutral)
+            if max(noisy.along, noisy.between) > 0.12:
+                return noisy
 
     def told(self, truth: Floats, rng: np.random.Generator) -> Floats:
         """Not quite right, as what is found of noise never is."""
-        wrong = rng.normal(0, (0.06, 0.03, 0.03)).astype(np.float32)
+        wrong = rng.normal(0, (0.25, 0.12, 0.12)).astype(np.float32)
         correlations = np.clip(truth[1:] + wrong[1:, None, None], 0, 1)
         roughly: Floats = np.concatenate([truth[:1] * np.exp(wrong[:1]), correlations])
         return roughly
@@ -202,8 +216,8 @@ def main() -> None:
     parser = parser_of(__doc__ or "", REMOVER)
     parser.add_argument("--photographs", type=Path, required=True, help="folder of clean photographs")
     parser.add_argument("--start", type=Path, help="ffdnet_color.pth; without it, training begins with random weights")
-    parser.add_argument("--finder-shards", type=int, default=24, help=f"portions of {_SAMPLES} crops in an epoch")
-    parser.add_argument("--remover-shards", type=int, default=24)
+    parser.add_argument("--finder-shards", type=int, default=20, help=f"portions of {_SAMPLES} crops in an epoch")
+    parser.add_argument("--remover-shards", type=int, default=14)
     parser.add_argument("--only", choices=("finder", "remover"), help="one of the two, for both can be trained at once")
     options = parser.parse_args()
     start = None if options.start is None else read_start(options.start)
