@@ -100,7 +100,7 @@ def drawn(rng: np.random.Generator, clean: Floats, *, neutral: bool) -> Noisy:
     if kind < 0.36:
         return added(clean, [white(rng, clean, float(55 * rng.random() ** 1.2) / 255, neutral=neutral)])
     which = rng.random()
-    makers: list[Callable[..., Layer]] = [_some_film] * (which < 0.8) + [_some_sensor] * (which > 0.45)
+    makers: list[Callable[..., Layer]] = [_some_film] * (which < 0.85) + [_some_sensor] * (which > 0.4)
     layers = [make(rng, clean, neutral=neutral) for make in makers]
     saved = Jpeg(int(rng.integers(70, 97)), subsampled=rng.random() < 0.5) if rng.random() < _SHARE_JPEG else None
     return added(clean, layers, saved)
@@ -120,7 +120,9 @@ def _some_sensor(rng: np.random.Generator, clean: Floats, *, neutral: bool) -> L
 
 
 def _strength(rng: np.random.Generator, most: float) -> float:
-    """Weak noise is as likely as strong noise, and needs as much learning."""
+    """Of weak noise there is as much to learn as of strong noise; strong grain is what is most easily taken for picture."""
+    if rng.random() < 0.5:
+        return float(rng.uniform(2.0, most)) / 255
     return float(np.exp(rng.uniform(np.log(2.0), np.log(most)))) / 255
 
 

@@ -72,13 +72,17 @@ class NoiseLesson(ABC):
 
 
 class FinderLesson(NoiseLesson):
-    """To say what noise there is, and how far that may be wrong."""
+    """To say what noise there is, and how far that may be wrong. start: weights of an earlier training, or None."""
 
-    def __init__(self, corpus: Corpus, shards: int) -> None:
+    def __init__(self, corpus: Corpus, shards: int, start: dict[str, torch.Tensor] | None = None) -> None:
         super().__init__(corpus, shards, 80)
+        self.start = start
 
     def network(self) -> nn.Module:
-        return NoiseFinder()
+        network = NoiseFinder()
+        if self.start is not None:
+            network.load_state_dict(self.start)
+        return network
 
     def loss(self, network: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
         """Likelihood of the levels' ratio under a Laplace distribution whose width the network says itself (Kendall and Gal,
@@ -95,8 +99,8 @@ class FinderLesson(NoiseLesson):
 
 
 class RemoverLesson(NoiseLesson):
-    """To give back the photograph beneath, told what noise there is. start: of FFDNet, which stays as it is, or None to train all
-    of it from random weights."""
+    """To give back the photograph beneath, told what noise there is. start: of FFDNet, which stays as it is, or None
+    to train all of it from random weights."""
 
     def __init__(self, corpus: Corpus, shards: int, start: dict[str, torch.Tensor] | None) -> None:
         super().__init__(corpus, shards, 64)
@@ -216,15 +220,17 @@ def main() -> None:
     parser = parser_of(__doc__ or "", REMOVER)
     parser.add_argument("--photographs", type=Path, required=True, help="folder of clean photographs")
     parser.add_argument("--start", type=Path, help="ffdnet_color.pth; without it, training begins with random weights")
+    parser.add_argument("--finder-start", type=Path, help="best.pt of an earlier training of the finder, to go on from")
     parser.add_argument("--finder-shards", type=int, default=20, help=f"portions of {_SAMPLES} crops in an epoch")
     parser.add_argument("--remover-shards", type=int, default=14)
     parser.add_argument("--only", choices=("finder", "remover"), help="one of the two, for both can be trained at once")
     options = parser.parse_args()
     start = None if options.start is None else read_start(options.start)
+    earlier = None if options.finder_start is None else torch.load(options.finder_start, weights_only=True)
     seen, held = Corpus.load(options.photographs).parted(_HELD_OUT)
     check = Check.of(held)
     lessons: dict[str, tuple[Settings, NoiseLesson, Checked]] = {
-        "finder": (FINDER, FinderLesson(seen, options.finder_shards), check.finder),
+        "finder": (FINDER, FinderLesson(seen, options.finder_shards, earlier), check.finder),
         "remover": (REMOVER, RemoverLesson(seen, options.remover_shards, start), check.remover),
     }
     for name in lessons if options.only is None else (options.only,):
