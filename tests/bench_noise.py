@@ -212,11 +212,12 @@ def others(files: list[Path], kinds: list[str], kept: Path | None) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=2, help="use every n-th photograph")
+    parser.add_argument("--every", type=int, default=4, help="use every n-th photograph")
+    parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--only", default="", help="kinds of noise that begin so")
     parser.add_argument("--others", type=Path, help="file that keeps the other methods' figures")
     options = parser.parse_args()
-    files = sorted((shared() / "photos" / "clean").glob("*.jpg"))[:: options.every]
+    files = sorted((shared() / "photos" / "clean").glob("*.jpg"))[options.first :: options.every]
     kinds = [kind for kind in KINDS if kind.startswith(options.only)]
     beside = others(files, kinds, options.others)
     ours = albumen(options.weights)

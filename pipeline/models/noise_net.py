@@ -23,7 +23,7 @@ _LAYERS = 12
 # Channels of a correction beside one of FFDNet's convolutions.
 RANK = 11
 # Noise whose correlations are below the first is taken for white; from the second on corrections count in full.
-_WHITE, _GRAIN = 0.08, 0.2
+_WHITE, _GRAIN = 0.2, 0.4
 # The network that finds noise takes means over so many folded pixels around.
 _NEAR = 4
 _BANDS = 15

@@ -1,7 +1,7 @@
 """Noise and grain, taken away by a network that another one tells what they are.
 
 How strong noise looks at one place says little: grass looks like grain. So what the first network finds is gathered over the
-whole photograph, where it is sure of it, as a curve of the level over tone (a noise level function: Liu, Szeliski, Kang,
+whole photograph, where it is quietest, as a curve of the level over tone (a noise level function: Liu, Szeliski, Kang,
 Zitnick and Freeman, IEEE TPAMI 30(2), 2008), and the second is told that curve's value at every pixel.
 """
 
@@ -32,6 +32,11 @@ _AROUND = 9
 _TONES = 32
 # Spread of what is found of one tone over its neighbours, in tones; and the weight of all tones together.
 _SPREAD, _ALL = 1.2, 1e-3
+# Levels are counted in so many steps, of which so many are a factor of e.
+_LEVELS, _FINE = 96, 20
+# The share of a tone that is its quietest; the share of a photograph below which a tone says nothing of others; and how much
+# stronger than at the quietest of these noise can be at another tone.
+_QUIETEST, _RARE, _MOST = 0.06, 0.02, 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +63,20 @@ class Denoiser:
 
         from pipeline.models.noise_net import LEAST_LEVEL
 
-        # For each tone: weight, and weighted the logarithm of the level and both correlations; and how many pixels have it.
-        sums, counts = np.zeros((4, _TONES)), np.zeros(_TONES)
+        # Counts, and sums of both correlations, of every tone and level.
+        sums = np.zeros((3, _TONES * _LEVELS))
         shown = visible(photograph)
         for around, inner, _ in windows(shown.shape[0], shown.shape[1], _TILE, _HALO):
             unit = _even(shown[around])
             with torch.inference_mode():
                 maps = self.network.finder(self._tensor(unit))[0].float().cpu().numpy()
             part = tuple(slice(side.start // 2, -(-side.stop // 2)) for side in inner)
-            level, along, between, doubt = (plane[part].ravel() for plane in maps)
-            tone = np.minimum((_tones(unit)[part].ravel() * _TONES).astype(np.intp), _TONES - 1)
-            weight = np.exp(-2 * doubt.astype(np.float64))
-            for row, values in enumerate((1.0, np.log(level + LEAST_LEVEL), along, between)):
-                sums[row] += np.bincount(tone, weight * values, _TONES)
-            counts += np.bincount(tone, minlength=_TONES)
-        return _gathered(sums, counts)
+            level, along, between, _ = (plane[part].ravel() for plane in maps)
+            tone = np.clip((_tones(unit)[part].ravel() * _TONES).astype(np.intp), 0, _TONES - 1)
+            height = np.clip((np.log(level / LEAST_LEVEL + 1) * _FINE).astype(np.intp), 0, _LEVELS - 1)
+            for row, values in enumerate((None, along, between)):
+                sums[row] += np.bincount(tone * _LEVELS + height, values, _TONES * _LEVELS)
+        return _gathered(sums.reshape(3, _TONES, _LEVELS))
 
     def denoise(self, photograph: Photograph, noise: Noise, strength: float) -> Pixels:
         """In the photograph's own depth and colours. strength: 0..1, the share of the noise that goes; what lies outside sRGB's
@@ -126,17 +130,26 @@ def _tones(unit: Floats) -> Floats:
     return tones
 
 
-def _gathered(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> Noise:
-    """sums: 4 x tones. Tones of which nothing is sure go by their neighbours, and those by all."""
+def _gathered(sums: NDArray[np.float64]) -> Noise:
+    """sums: 3 x tones x levels. Grain is everywhere where a tone is, texture is not: the quietest places of a tone say what
+    noise it has. Where a tone has no quiet place at all, others do: noise is not that much stronger at one tone than at another."""
     from pipeline.models.noise_net import LEAST_LEVEL
 
+    counts = sums[0]
     distance = np.arange(_TONES)[:, None] - np.arange(_TONES)
     near = np.exp(-np.square(distance) / (2 * _SPREAD**2)) + _ALL
-    weight, level = near @ sums[0], near @ sums[1]
-    curve = np.maximum(np.exp(level / weight) - LEAST_LEVEL, 0)
+    below = np.cumsum(near @ counts, axis=1)
+    quiet = (below < _QUIETEST * below[:, -1:]).sum(axis=1)
+    curve = LEAST_LEVEL * (np.exp((quiet + 0.5) / _FINE) - 1) * (quiet > 0)
+    share = counts.sum(axis=1) / counts.sum()
+    usual = (share > _RARE) & (np.arange(_TONES) >= 1) & (np.arange(_TONES) < _TONES - 1)
+    if usual.any():
+        curve = np.minimum(curve, _MOST * curve[usual].min())
+    told = np.arange(_LEVELS)[None] <= quiet[:, None] + _FINE / 4
+    weight = max(float((counts * told).sum()), 1.0)
     return Noise(
         curve=tuple(float(value) for value in curve),
-        along=float(sums[2].sum() / sums[0].sum()),
-        between=float(sums[3].sum() / sums[0].sum()),
-        level=float(255 * (curve * counts).sum() / counts.sum()),
+        along=float((sums[1] * told).sum() / weight),
+        between=float((sums[2] * told).sum() / weight),
+        level=float(255 * (curve * share).sum()),
     )
