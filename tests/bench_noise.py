@@ -28,7 +28,7 @@ from pipeline.degradation import Degradation, Effect, Shapes, degrade
 from pipeline.models.noise_net import NoiseNet, NoiseRemover, from_ffdnet
 from pipeline.photograph import Container, Photograph
 from pipeline.removal.noise import Denoiser
-from pipeline.stages.repair import QUIET
+from pipeline.stages.repair import is_quiet
 from pipeline.training.grain import Layer, added, film, sensor, white
 from tests.bench import shared
 
@@ -164,7 +164,7 @@ def albumen(path: Path) -> Method:
     def run(pixels: Floats, sigma: float) -> list[Floats]:
         scan = Photograph("bench", np.rint(pixels * 65535).astype(np.uint16), Container("TIFF"))
         noise = denoiser.find(scan)
-        after = scan.pixels if noise.level < QUIET else denoiser.denoise(scan, noise, 1.0)
+        after = scan.pixels if is_quiet(noise) else denoiser.denoise(scan, noise, 1.0)
         return [after / np.float32(65535)]
 
     return run

@@ -132,7 +132,7 @@ def _tones(unit: Floats) -> Floats:
 
 def _gathered(sums: NDArray[np.float64]) -> Noise:
     """sums: 3 x tones x levels. Grain is everywhere where a tone is, texture is not: the quietest places of a tone say what
-    noise it has. Where a tone has no quiet place at all, others do: noise is not that much stronger at one tone than at another."""
+    noise it has. Where a tone has no quiet place at all, others do: noise is not that much stronger at one than at another."""
     from pipeline.models.noise_net import LEAST_LEVEL
 
     counts = sums[0]

@@ -16,11 +16,14 @@ from pipeline.models.denoisers import open_denoiser
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Mask, Photograph, deepened
 from pipeline.policy import Policy, ceiling
-from pipeline.removal import Denoiser, inpaint, remove_stains
+from pipeline.removal import Denoiser, Noise, inpaint, remove_stains
 from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
 
 # Noise below this standard deviation (samples 0..255) is not worth touching.
 QUIET = 2.0
+# Weaker grain than this is not told from fine texture with any certainty.
+QUIET_GRAIN = 6.0
+_WHITE = 0.2
 _UNSURE = "they do not stand out of the picture, or their sides contradict each other"
 
 
@@ -124,11 +127,16 @@ class Repair:
             "noise_correlation": noise.along,
             "noise_between_channels": noise.between,
         }
-        if noise.level < QUIET:
+        if is_quiet(noise):
             return photograph, found | {"denoised": 0.0}
         deep = deepened(photograph)
         pixels = self.denoiser.denoise(deep, noise, self.denoise)
         return replace(deep, pixels=pixels), found | {"denoised": self.denoise}
+
+
+def is_quiet(noise: Noise) -> bool:
+    """Whether it stays as it is."""
+    return noise.level < (QUIET if max(noise.along, noise.between) < _WHITE else QUIET_GRAIN)
 
 
 def _marked(kinds: Kinds, where: Mask) -> Kinds:
