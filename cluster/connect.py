@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+
+from cluster.nodes import Node, alive, at_most
 
 
 class ConnectError(Exception):
@@ -18,12 +22,19 @@ class ConnectError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a cluster can give: CPUs and GPUs in Ray's count, over all nodes. node_cpus: of the node that has most."""
+    """What a cluster can give. shapes: its nodes, as far as they have something to give. later: the nodes that it may grow to,
+    empty where it stays as it is."""
 
-    cpus: float
-    gpus: float
-    nodes: int
-    node_cpus: float
+    shapes: tuple[Node, ...]
+    later: tuple[Node, ...] = ()
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.shapes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.shapes)
 
 
 @contextmanager
@@ -48,6 +59,7 @@ def _start(address: str | None, cpus: int | None) -> None:
     # Off by request: Ray would otherwise send usage data from sites that must not talk to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    asked_to_end = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             # "local" and never None: without an address ray.init would join any cluster that runs on this machine.
@@ -69,6 +81,10 @@ def _start(address: str | None, cpus: int | None) -> None:
             "an embedded Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
         )
         raise ConnectError(f"{place}: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            # Ray puts its own in its place, which leaves at once with the signal's number as exit code.
+            signal.signal(signal.SIGTERM, asked_to_end)
 
 
 def _knock(address: str) -> None:
@@ -79,10 +95,8 @@ def _knock(address: str) -> None:
 
 
 def _resources() -> Resources:
-    total = ray.cluster_resources()
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    largest = max((node.get("CPU", 0.0) for node in alive), default=0.0)
-    found = Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), len(alive), largest)
-    if found.cpus <= 0:
+    now = alive()
+    found = Resources(now, at_most(now))
+    if found.cpus <= 0 and not any(node.cpus > 0 for node in found.later):
         raise ConnectError("the cluster has no CPU to give")
     return found

@@ -28,3 +28,13 @@ class Depth(StrEnum):
     QUICK = "quick"
     USUAL = "usual"
     FULL = "full"
+
+
+class PackageKind(StrEnum):
+    """What photographs are handed over as."""
+
+    BAGIT = "bagit"
+    OCFL = "ocfl"
+    PREMIS = "premis"
+    METS = "mets"
+    IIIF = "iiif"

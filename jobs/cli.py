@@ -6,39 +6,49 @@ a wrong job spec, 3 finished with refused or failed photographs, 130 interrupted
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.cli_cluster import list_jobs, logs, resume, status, stop, submit
 from jobs.cli_degrade import degrade
 from jobs.cli_models import models_app
+from jobs.cli_package import package
+from jobs.cli_plan import calibrate, plan
 from jobs.cli_query import query
 from jobs.cli_trust import replay, verify
 from jobs.cli_upkeep import gc, update
 from jobs.console import AsJson, Job, me, print_json, print_table, say
+from jobs.ending import STOPPED
 from pipeline.errors import JobError, SpecError
 
 if TYPE_CHECKING:
+    from jobs.ending import Ending
+    from jobs.forecast import Foreseen
     from jobs.run import Summary
     from jobs.rundir import Plan
     from jobs.spec import JobSpec
+    from pipeline.tally import Counts
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.command()(plan)
+app.command()(calibrate)
 app.command()(query)
 app.command()(verify)
 app.command()(replay)
+app.command()(package)
 app.command()(update)
 app.command()(gc)
 app.command()(degrade)
-
-JobId = Annotated[str, typer.Argument(help="Id that `submit` printed.", metavar="ID")]
-Address = Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="Cluster, as http://host:8265.")]
+app.command()(submit)
+app.command()(status)
+app.command()(logs)
+app.command()(stop)
+app.command("list")(list_jobs)
+app.command()(resume)
 
 
 @app.callback()
@@ -82,56 +92,6 @@ def demo(
 
 
 @app.command()
-def plan(job: Job, as_json: AsJson = False) -> None:
-    """Freeze the manifest and print counts, bytes, models and pools. Reads no photograph."""
-    from jobs.graph import stage_groups
-    from jobs.rundir import prepare
-    from jobs.spec import load_spec
-    from pipeline.models.licences import commercial_use
-
-    planned = prepare(load_spec(job))
-    groups = stage_groups(planned)
-    if as_json:
-        print_json(
-            {
-                "run": planned.run,
-                "run_id": planned.run_id,
-                "recipe_id": planned.recipe_id,
-                "photographs": planned.photographs,
-                "bytes": planned.index.known_bytes,
-                "refused": planned.index.refused,
-                "ignored": planned.index.ignored,
-                "models": [
-                    {
-                        "id": m.id,
-                        "required": m.required,
-                        "sha256": m.sha256,
-                        "licence": m.licence,
-                        "commercial_use": str(commercial_use(m.licence)),
-                    }
-                    for m in planned.models
-                ],
-                "pools": ["+".join(names) for names, _ in groups],
-            }
-        )
-        return
-    ignored = ", ".join(f"{count} {suffix}" for suffix, count in planned.index.ignored.items())
-    say(f"Run       {planned.run}  ({'new' if planned.new else 'planned before'})")
-    say(f"Recipe    {planned.recipe_id[:16]}  policy {planned.recipe.policy.name}")
-    say(f"Source    {planned.photographs:,} photographs, {planned.index.known_bytes / 1e6:,.1f} MB")
-    if planned.index.refused:
-        say(f"Refused   {planned.index.refused:,} entries while listing (duplicates, unreadable folders)")
-    if ignored:
-        say(f"Left out  {ignored}")
-    for use in planned.models:
-        state = "ready" if use.sha256 else "not installed: its stage does without and records it"
-        say(f"Model     {use.id}  {use.licence}  {state}")
-    for names, heavy in groups:
-        say(f"Pool      {' + '.join(names)}{'  (holds a model)' if heavy else ''}")
-    say(f"\nNext:\n  {me()} run {job}")
-
-
-@app.command()
 def run(
     job: Job,
     retry: Annotated[bool, typer.Option("--retry", help="Also try again what failed, or could not be read.")] = False,
@@ -153,74 +113,26 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
-def submit(job: Job, address: Address, as_json: AsJson = False) -> None:
-    """Send a job to a Ray cluster and return at once with its id."""
-    from jobs.spec import load_spec
-    from jobs.submit import submit as send
-
-    spec = load_spec(job)
-    job_id = send(spec, address)
-    if as_json:
-        print_json({"id": job_id, "run": spec.output.uri})
-    else:
-        say(f"Submitted {job_id}\nRun       {spec.output.uri}\n\nNext:")
-        for verb in ("status", "logs -f", "stop"):
-            say(f"  {me()} {verb} {job_id} --address {address}")
-
-
-@app.command()
-def status(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
-    """How a submitted job stands."""
-    from jobs.query import STATUS, open_run
-    from jobs.submit import status as ask_cluster
-
-    job = ask_cluster(job_id, address)
-    counts: list[dict[str, Any]] = []
-    if job.run is not None:
-        try:
-            with open_run(job.run, job.endpoint) as records:
-                counts = records.ask(STATUS).to_pylist()
-        except JobError:
-            # Not planned yet, or a folder that only the cluster can see.
-            counts = []
-    if as_json:
-        print_json({"id": job.id, "state": job.state, "message": job.message, "run": job.run, "photographs": counts})
-        return
-    say(f"{job.id}  {job.state}" + (f"  {job.message}" if job.message else ""))
-    if job.run:
-        say(f"Run       {job.run}")
-    for row in counts:
-        say(f"{row['status']:<9} {row['photographs']:,}  {row['reason']}".rstrip())
-
-
-@app.command()
-def logs(
-    job_id: JobId,
-    address: Address,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
-) -> None:
-    """What a submitted job printed."""
-    from jobs.submit import logs as read
-
-    for text in read(job_id, address, follow=follow):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-
-@app.command()
-def stop(job_id: JobId, address: Address, as_json: AsJson = False) -> None:
-    """Stop a submitted job. Submitting it again goes on where it stopped."""
-    from jobs.submit import stop as ask_to_stop
-
-    job = ask_to_stop(job_id, address)
-    if as_json:
-        print_json({"id": job.id, "state": job.state})
-    else:
-        say(f"{job.id}  {job.state}")
-
-
 def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summary]:
+    from jobs.ending import ending
+    from jobs.preflight import on_cluster
+
+    with ending() as end:
+        try:
+            with on_cluster(spec, lambda text: say(text, err=True)):
+                return _worked(spec, end, quiet=quiet, retry=retry)
+        except KeyboardInterrupt:
+            pass
+        except JobError as error:
+            if not end.asked or error.faults != (STOPPED,):
+                raise
+    say("\nStopped. Run the same command again to go on.", err=True)
+    raise typer.Exit(130)
+
+
+def _worked(spec: JobSpec, end: Ending, *, quiet: bool, retry: bool) -> tuple[Plan, Summary]:
+    from jobs.forecast import said
+    from jobs.graph import said as pools_said
     from jobs.progress import Progress
     from jobs.run import execute
     from jobs.rundir import prepare
@@ -228,23 +140,23 @@ def _run(spec: JobSpec, *, quiet: bool, retry: bool = False) -> tuple[Plan, Summ
     planned = prepare(spec)
     if not quiet:
         say(f"{planned.photographs:,} photographs from {spec.collection.source}", err=True)
+
+    def announce(foreseen: Foreseen) -> None:
+        if not quiet:
+            for line in (
+                *pools_said(foreseen.layout),
+                *(said(foreseen.forecast) if foreseen.forecast is not None else ()),
+            ):
+                say(line, err=True)
+
     stages = ("ingest", *(stage.name for stage in planned.recipe.stages), "deliver")
-    try:
-        with _stopped_by_sigterm(), Progress(stages, quiet=quiet) as progress:
-            return planned, execute(planned, progress.watch, retry=retry)
-    except KeyboardInterrupt:
-        say("\nStopped. Run the same command again to go on.", err=True)
-        raise typer.Exit(130) from None
+    with Progress(stages, quiet=quiet) as progress:
 
+        def watch(counts: Counts, total: int) -> tuple[str, ...]:
+            progress.watch(counts, total)
+            return end.faults
 
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """A cluster that stops a job asks this way; the lease is then released, and nobody has to wait for it to run out."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return planned, execute(planned, watch, retry=retry, announce=announce)
 
 
 def _write_sheet(run: str, path: Path) -> str | None:
@@ -258,6 +170,7 @@ def _write_sheet(run: str, path: Path) -> str | None:
 
 
 def _print_summary(summary: Summary, endpoint: str | None = None) -> None:
+    from jobs.forecast import compared
     from jobs.progress import clock
     from jobs.query import STAGES, open_run
     from jobs.query import STATUS as BY_STATUS
@@ -267,6 +180,8 @@ def _print_summary(summary: Summary, endpoint: str | None = None) -> None:
         print_table("Stages", records.ask(STAGES))
     if summary.worked_on:
         say(f"{summary.worked_on} photographs worked on in {clock(summary.seconds)}.")
+        if summary.foreseen is not None:
+            say(compared(summary.foreseen, summary.seconds))
     else:
         say(f"Nothing was missing: the {summary.photographs:,} photographs listed when it was planned are done.")
 

@@ -17,7 +17,7 @@ Words = Annotated[
     list[str],
     typer.Argument(
         help="Runs, or folders and prefixes below which runs lie; last, if you like, SQL over photographs, events, faces, "
-        "damage, manifest, runs.",
+        "damage, honesty, manifest, runs.",
         metavar="RUN... [SQL]",
     ),
 ]
@@ -34,6 +34,7 @@ def query(
     slowest: Annotated[bool, _flag("Photographs that took longest.")] = False,
     low_identity: Annotated[bool, _flag("Restored faces least like the scan's.")] = False,
     changed_most: Annotated[bool, _flag("Photographs that were changed most.")] = False,
+    riskiest: Annotated[bool, _flag("Photographs that a person should look at first.")] = False,
     licences: Annotated[bool, _flag("Every model's licence, and what it touched.")] = False,
     cost: Annotated[bool, _flag("Hours of work by stage and device.")] = False,
     damage: Annotated[bool, _flag("Damage by kind, found and repaired.")] = False,
@@ -61,6 +62,7 @@ def query(
         "slowest": slowest,
         "low-identity": low_identity,
         "changed-most": changed_most,
+        "riskiest": riskiest,
         "licences": licences,
         "cost": cost,
         "damage": damage,

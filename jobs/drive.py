@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from cluster.connect import connect
 from jobs import manifest
 from jobs.attempts import Attempts
-from jobs.graph import plan_pools
+from jobs.forecast import Foreseen, foresee
+from jobs.graph import pools_of
 from jobs.lease import Held
 from jobs.rundir import Plan
 from pipeline import provenance
@@ -25,12 +26,16 @@ from pipeline.runtime import Deadline, Pass, Pool, Work, chunks, restore
 from pipeline.storage import Store
 from pipeline.tally import Counts
 
-Watch = Callable[[Counts, int], None]
+# What it answers are faults that stop the run.
+Watch = Callable[[Counts, int], Sequence[str] | None]
+Announce = Callable[[Foreseen], None]
 
 # Photographs that one execution of the graph is about: bounds what the driver holds of the manifest.
 _ROUND = 65_536
 # Ray looks at every block before it hands out the first, for 5 ms each; a larger round puts several photographs into one.
 _BLOCKS = 1024
+# Photographs of ordinary size that go before the largest, so that one is delivered soon and a fault shows early.
+_FIRST = 4
 # Passes in a row in which nothing was committed and no photograph was found to kill its worker.
 _IDLE_PASSES = 3
 
@@ -38,7 +43,16 @@ _IDLE_PASSES = 3
 class Driver:
     """One driver's work on one run. Needs the run's lease, and stops as soon as that is lost."""
 
-    def __init__(self, plan: Plan, store: Store, held: Held, watch: Watch, *, retry: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        held: Held,
+        watch: Watch,
+        *,
+        retry: bool,
+        announce: Announce = lambda foreseen: None,
+    ) -> None:
         self.plan = plan
         self.store = store
         self.held = held
@@ -46,6 +60,8 @@ class Driver:
         self.stamp = plan.stamp(held.term)
         self.attempts = Attempts(store, plan.run, held.term, anew=retry)
         self.retry = retry
+        self.announce = announce
+        self.foreseen: Foreseen | None = None
         self.compactor = Compactor(store, plan.run, held.term)
         self.keeper = _Keeper(self.compactor, plan.spec.output.compact_after)
         self._again = np.zeros(plan.photographs, np.bool_)
@@ -62,7 +78,9 @@ class Driver:
             return 0
         spec = self.plan.spec
         with connect(spec.cluster.address, spec.cluster.cpus) as resources:
-            pools = plan_pools(self.plan, resources)
+            self.foreseen = foresee(self.plan, self.store, resources, done)
+            self.announce(self.foreseen)
+            pools = pools_of(self.foreseen.layout)
             for rows in _rounds(manifest.pending(self.store, self.plan.run, done)):
                 self._round(rows, pools)
         return int((~done).sum())
@@ -96,7 +114,7 @@ class Driver:
             passed = restore(
                 self._work(),
                 pools,
-                list(chunks(rows, size)),
+                list(chunks(largest_first(rows, size), size)),
                 alone=alone,
                 watch=lambda counts: self._look(counts, rows.num_rows),
             )
@@ -121,11 +139,10 @@ class Driver:
         )
 
     def _look(self, counts: Counts, total: int) -> tuple[str, ...]:
-        self.watch(counts, total)
+        told = self.watch(counts, total) or ()
         self.keeper.look(counts)
-        return tuple(
-            fault for error in (self.held.lost, self.keeper.fault) if error is not None for fault in error.faults
-        )
+        faults = (fault for error in (self.held.lost, self.keeper.fault) if error is not None for fault in error.faults)
+        return (*told, *faults)
 
     def _count(self, missing: pa.Table, passed: Pass, *, alone: bool) -> None:
         names: Mapping[int, str] = dict(
@@ -185,6 +202,26 @@ class _Keeper:
             self.fault = error
         except OSError as error:
             self.fault = JobError(f"{self.compactor.run}: its provenance cannot be compacted: {error}")
+
+
+def largest_first(rows: pa.Table, size: int) -> pa.Table:
+    """Rows of MANIFEST in the order in which they are handed out, in blocks of `size`: the largest files first, so that none is
+    begun when all others are done; but before them a few of ordinary size.
+
+    In blocks of several, large and small are dealt out like cards, so that blocks take about equally long. What counts for a
+    run is each row's own number; nothing but time depends on the order.
+    """
+    count = rows.num_rows
+    # A size that is not known may be any.
+    sizes = rows["source_bytes"].to_numpy(zero_copy_only=False).astype(np.float64)
+    sizes[np.isnan(sizes)] = np.nanmedian(sizes) if not np.isnan(sizes).all() else 0.0
+    order = np.argsort(-sizes, kind="stable")
+    few = min(_FIRST, count // (2 * _FIRST))
+    middle = slice((count - few) // 2, (count - few) // 2 + few)
+    first, rest = order[middle], np.delete(order, middle)
+    blocks = -(-len(rest) // size)
+    dealt = [rest[start::blocks] for start in range(blocks)]
+    return rows.take(pa.array(np.concatenate([first, *dealt])))
 
 
 def _rounds(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

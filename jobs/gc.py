@@ -21,11 +21,18 @@ from pipeline.storage import Entry, Store, StoreOptions, canonical, is_temporary
 _BATCH = 1000
 # Characters of an item id.
 _ID = 32
+# What lies beside provenance: its kind, its folder, and the column that names it.
+_FOLDERS = (
+    ("image", "images", "output_uri"),
+    ("mask", "masks", "mask_uri"),
+    ("edits", "edits", "edits_uri"),
+    ("invented", "invented", "invented_uri"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """kind: `image`, `mask`, `part`, `commit`, `manifest`, `temporary`. Size in bytes."""
+    """kind: `image`, `mask`, `edits` and `invented` (maps), `part`, `commit`, `manifest`, `temporary`. Size in bytes."""
 
     kind: str
     uri: str
@@ -83,23 +90,22 @@ def _orphans(store: Store, run: str, closed_below: int) -> Iterator[Orphan]:
     for entry in takewhile(lambda entry: entry.key.startswith("."), store.list(run)):
         if is_temporary(entry.key):
             yield _orphan("temporary", entry)
-    rows = provenance.live(store, run, ["item_id", "output_uri", "mask_uri"])
+    rows = provenance.live(store, run, ["item_id", *(column for _, _, column in _FOLDERS)])
     rows = rows.filter(pc.is_valid(rows["output_uri"]))
-    yield from _files(store, run, "image", rows["item_id"], rows["output_uri"])
-    yield from _files(store, run, "mask", rows["item_id"], rows["mask_uri"])
+    for kind, folder, column in _FOLDERS:
+        yield from _files(store, join(run, folder), kind, rows["item_id"], rows[column])
 
 
-def _files(store: Store, run: str, kind: str, items: pa.ChunkedArray, uris: pa.ChunkedArray) -> Iterator[Orphan]:
-    """Images or masks of restored photographs under other names than their rows give: no later driver asks for those again.
+def _files(store: Store, place: str, kind: str, items: pa.ChunkedArray, uris: pa.ChunkedArray) -> Iterator[Orphan]:
+    """Images, masks or maps of restored photographs under other names than their rows give: no later driver asks for those
+    again.
 
-    items, uris: of the restored photographs; one without a mask has a null there. What a photograph without a restored row left
-    behind stays: the next driver finds it, and it counts as delivered where its bytes are right. A file that no run can have
-    written is left to `verify` to report.
+    items, uris: of the restored photographs; one without such a file has a null there. What a photograph without a restored
+    row left behind stays: the next driver finds it, and it counts as delivered where its bytes are right. A file that no
+    run can have written is left to `verify` to report.
     """
     homes = pc.utf8_slice_codeunits(items, 0, 2)
-    for folder, entries in groupby(
-        store.list_if_there(join(run, f"{kind}s")), lambda entry: entry.key.rsplit("/", 1)[0]
-    ):
+    for folder, entries in groupby(store.list_if_there(place), lambda entry: entry.key.rsplit("/", 1)[0]):
         here = pc.equal(homes, folder)
         # Below this folder, wherever the run was moved to since.
         known = {uri.rsplit("/", 1)[1] for uri in uris.filter(here).drop_null().to_pylist()}

@@ -1,14 +1,26 @@
-"""Which stages share a pool of actors, and how a cluster is divided among the pools."""
+"""Which stages share a pool of actors, what each pool asks for, and how a cluster is divided among them."""
 
 from __future__ import annotations
 
-from cluster.connect import Resources
-from cluster.pools import Allocation, Demand, allocate
-from jobs.rundir import Plan
-from pipeline.runtime import Pool
+import math
+from collections.abc import Iterator
 
-# Rough shares of work among networks, until rates are measured.
-_WEIGHTS = {"analyse": 0.25, "faces": 1.0, "upscale": 2.0}
+from cluster.connect import Resources
+from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, allocate
+from jobs.calibration import ENGINE, Calibration
+from jobs.rundir import Plan
+from pipeline.errors import JobError
+from pipeline.memory import Size, need
+from pipeline.models.store import ModelStore
+from pipeline.runtime import Pool
+from pipeline.stages import FOOTPRINTS
+
+# What a worker's process takes before it holds a photograph: Python, Ray, codecs; and with torch in it.
+_PROCESS = 300 << 20
+_WITH_TORCH = 700 << 20
+# A photograph of which nothing is known, megapixels; and bytes of a pixel in a file, where only those are.
+_ORDINARY = 12.0
+_BYTES_A_PIXEL = 1.0
 
 
 def stage_groups(plan: Plan) -> tuple[tuple[tuple[str, ...], bool], ...]:
@@ -29,20 +41,120 @@ def stage_groups(plan: Plan) -> tuple[tuple[tuple[str, ...], bool], ...]:
     return tuple((tuple(names), heavy) for names, heavy in groups)
 
 
-def plan_pools(plan: Plan, resources: Resources) -> tuple[Pool, ...]:
-    groups = stage_groups(plan)
+def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand, ...]:
+    """What each pool asks for: what was measured, and where nothing was, what its stages declare."""
+    size, grown = _ordinary(plan, calibration), _scales(plan)
+    weights = _model_bytes(plan)
+    card_bytes = calibration.card_bytes if calibration is not None else {}
+    engine = (calibration.rate(ENGINE) or 0.0) if calibration is not None else 0.0
+    found = []
+    for number, (names, heavy) in enumerate(stage_groups(plan)):
+        # A stage behind the upscaler holds photographs of its size.
+        memory = max(need(_times(size, grown[name]), [FOOTPRINTS[name].working]) for name in names)
+        found.append(
+            Demand(
+                name="+".join(names),
+                heavy=heavy,
+                seconds=sum(_core_seconds(name, calibration, heavy=heavy) for name in names)
+                + (0.0 if number else engine),
+                card_seconds=sum(_card_seconds(name, calibration) for name in names) if heavy else 0.0,
+                memory=memory + _PROCESS + (_WITH_TORCH + weights[names[0]] if heavy else 0),
+                card_memory=card_bytes.get(names[0], weights[names[0]] + FOOTPRINTS[names[0]].card_bytes)
+                if heavy
+                else 0,
+            )
+        )
+    return tuple(found)
+
+
+def lay_out(plan: Plan, resources: Resources, calibration: Calibration | None = None) -> Layout:
+    """The cluster's share of every pool. Raises JobError where they cannot work on it."""
     sizes = plan.spec.cluster.pools
-    demands = [
-        Demand("+".join(names), heavy, max(_WEIGHTS.get(name, 1.0) for name in names)) for names, heavy in groups
-    ]
-    chosen = {
-        demand.name: next(sizes[name] for name in names if name in sizes)
-        for demand, (names, _) in zip(demands, groups, strict=True)
-        if any(name in sizes for name in names)
-    }
-    allocations = allocate(demands, resources.cpus, resources.gpus, chosen, resources.node_cpus)
-    return tuple(_pool(names, allocation) for (names, _), allocation in zip(groups, allocations, strict=True))
+    wanted: dict[str, Bounds] = {}
+    for names, _ in stage_groups(plan):
+        chosen = next((sizes[name] for name in names if name in sizes), None)
+        if chosen is not None:
+            wanted["+".join(names)] = (
+                Bounds(chosen, chosen) if isinstance(chosen, int) else Bounds(chosen.min, chosen.max)
+            )
+    try:
+        return allocate(demands(plan, calibration), resources.shapes, wanted, resources.later)
+    except PoolError as error:
+        raise JobError(str(error)) from error
 
 
-def _pool(names: tuple[str, ...], allocation: Allocation) -> Pool:
-    return Pool(names, allocation.size, allocation.cpus, allocation.gpus, allocation.threads)
+def pools_of(layout: Layout) -> tuple[Pool, ...]:
+    return tuple(_pool(allocation) for allocation in layout.pools)
+
+
+def plan_pools(plan: Plan, resources: Resources, calibration: Calibration | None = None) -> tuple[Pool, ...]:
+    return pools_of(lay_out(plan, resources, calibration))
+
+
+def said(layout: Layout) -> Iterator[str]:
+    """A layout in lines for people."""
+    width = max(len(pool.name) for pool in layout.pools)
+    for pool in layout.pools:
+        actors = f"{pool.size}" if pool.least == pool.size else f"{pool.least} to {pool.size}"
+        share = f"{pool.cpus:g} CPU" + (f", {pool.gpus:g} GPU" if pool.gpus else "")
+        threads = f", {pool.threads} threads" if pool.threads > 1 else ""
+        mark = "  (the bottleneck)" if pool.name == layout.bottleneck and len(layout.pools) > 1 else ""
+        yield f"Pool      {pool.name:<{width}}  {actors} x {share}{threads}, up to {pool.rate:.3g} megapixels/s{mark}"
+    for note in layout.notes:
+        yield f"Note      {note}"
+
+
+def _pool(allocation: Allocation) -> Pool:
+    a = allocation
+    return Pool(tuple(a.name.split("+")), a.size, a.cpus, a.gpus, a.threads, None if a.least == a.size else a.least)
+
+
+def _core_seconds(stage: str, calibration: Calibration | None, *, heavy: bool) -> float:
+    """Seconds of one core for a megapixel."""
+    rate = None if calibration is None else calibration.rate(stage)
+    if calibration is None or rate is None or (heavy and calibration.device == "cuda"):
+        return FOOTPRINTS[stage].seconds
+    # A network had all its threads for as long as that.
+    return max(rate * (calibration.threads if heavy else 1), 1e-6)
+
+
+def _card_seconds(stage: str, calibration: Calibration | None) -> float:
+    rate = None if calibration is None or calibration.device != "cuda" else calibration.rate(stage)
+    return max(FOOTPRINTS[stage].card_seconds if rate is None else rate, 1e-6)
+
+
+def _ordinary(plan: Plan, calibration: Calibration | None) -> Size:
+    """An ordinary photograph of the collection, in 8-bit RGB."""
+    megapixels = calibration.megapixels() if calibration is not None else None
+    if megapixels is None:
+        known = plan.index.known_bytes / max(plan.photographs, 1) / _BYTES_A_PIXEL / 1e6
+        megapixels = min(known, _ORDINARY) if known else _ORDINARY
+    side = max(1, round(math.sqrt(megapixels * 1e6)))
+    return Size(side, side, 3, 8)
+
+
+def _times(size: Size, scale: int) -> Size:
+    return Size(size.width * scale, size.height * scale, size.channels, size.depth)
+
+
+def _scales(plan: Plan) -> dict[str, int]:
+    """How much larger than the source a photograph is on one side when it enters each stage."""
+    store, scale = ModelStore(plan.spec.model_source()), 1
+    found = {"ingest": 1}
+    for spec in plan.recipe.stages:
+        found[spec.name] = scale
+        for need_ in spec.needs():
+            if need_.task == "upscale":
+                scale *= store.card(need_.model_id).scale
+    return found | {"deliver": scale}
+
+
+def _model_bytes(plan: Plan) -> dict[str, int]:
+    """Bytes of the weights that each stage loads, of those that are installed."""
+    store = ModelStore(plan.spec.model_source())
+    installed = {use.id for use in plan.models if use.sha256 is not None}
+    found = dict.fromkeys(FOOTPRINTS, 0)
+    for spec in plan.recipe.stages:
+        ids = {need_.model_id for need_ in spec.needs()} & installed
+        found[spec.name] = sum(store.card(model).bytes or 0 for model in ids)
+    return found

@@ -8,7 +8,8 @@ from typing import Any
 
 from cluster.connect import ConnectError
 from jobs import lease, manifest
-from jobs.drive import Driver, Watch
+from jobs.drive import Announce, Driver, Watch
+from jobs.estimate import Interval
 from jobs.rundir import Plan
 from pipeline import provenance
 from pipeline.errors import JobError, StoreError
@@ -17,7 +18,8 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run stands. restored, refused, failed, missing: photographs. worked_on: by this call. seconds: it took."""
+    """How a run stands. restored, refused, failed, missing: photographs. worked_on: by this call. seconds: it took.
+    foreseen: seconds that were predicted when it began, where there was a calibration."""
 
     run: str
     run_id: str
@@ -27,6 +29,7 @@ class Summary:
     failed: int
     worked_on: int
     seconds: float
+    foreseen: Interval | None = None
 
     @property
     def missing(self) -> int:
@@ -37,10 +40,11 @@ class Summary:
         return 0 if self.restored == self.photographs else 3
 
 
-def execute(plan: Plan, watch: Watch, *, retry: bool = False) -> Summary:
+def execute(plan: Plan, watch: Watch, *, retry: bool = False, announce: Announce = lambda foreseen: None) -> Summary:
     """Work on what is missing, if anything is. watch: called about once a second with counts and how many they go to.
 
-    retry: also work on what ended for a reason that may have passed (`errors.RETRYABLE`).
+    retry: also work on what ended for a reason that may have passed (`errors.RETRYABLE`). announce: told the pools, and what
+    the run should take, before the first photograph is worked on.
 
     Raises LeaseHeldError where another driver is at work, JobError where the run cannot go on, or where manifest and
     provenance do not agree at its end.
@@ -51,9 +55,12 @@ def execute(plan: Plan, watch: Watch, *, retry: bool = False) -> Summary:
         with lease.hold(store, plan.run, "run") as held:
             # The manifest may have grown since it was planned; while the lease is ours it does not.
             plan = replace(plan, index=manifest.sound_index(store, plan.run))
-            worked_on = Driver(plan, store, held, watch, retry=retry).drive()
+            driver = Driver(plan, store, held, watch, retry=retry, announce=announce)
+            worked_on = driver.drive()
             held.check()
         summary = summarise(plan, worked_on, time.perf_counter() - started)
+        if driver.foreseen is not None and driver.foreseen.forecast is not None:
+            summary = replace(summary, foreseen=driver.foreseen.forecast.wall_seconds)
     except ConnectError as error:
         raise JobError(str(error)) from error
     except OSError as error:
@@ -91,5 +98,6 @@ def describe(summary: Summary) -> dict[str, Any]:
         "failed": summary.failed,
         "worked_on": summary.worked_on,
         "seconds": round(summary.seconds, 1),
+        "foreseen_seconds": None if summary.foreseen is None else round(summary.foreseen.middle, 1),
         "exit_code": summary.exit_code,
     }

@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from jobs import lease, manifest
-from jobs.spec import JobSpec, check_places
+from jobs.spec import JobSpec, check_places, parse_spec
 from pipeline import __version__, provenance
 from pipeline.errors import JobError, ModelError, SpecError, StoreError
 from pipeline.models.store import ModelStore
 from pipeline.recipe import Recipe
 from pipeline.selfdigest import json_with_digest
+from pipeline.software import software as software
 from pipeline.storage import Store, contains, join
 
 # Of the run's folder: docs/run-directory.md.
 LAYOUT = 3
-_PACKAGES = (
-    "ray",
-    "torch",
-    "torchvision",
-    "gfpgan",
-    "realesrgan",
-    "facexlib",
-    "basicsr",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "tifffile",
-    "imagecodecs",
-    "pyarrow",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +150,13 @@ def load(run: str, endpoint: str | None = None) -> dict[str, Any]:
     return known
 
 
+def planned_spec(run: str, endpoint: str | None = None) -> JobSpec:
+    """The job that a run was planned from, out of its folder. Raises JobError where there is none."""
+    spec = parse_spec(load(run, endpoint)["spec"], Path("/"))
+    output = spec.output.model_copy(update={"endpoint": spec.output.endpoint or endpoint})
+    return spec.model_copy(update={"output": output})
+
+
 def _read_run(store: Store, run: str) -> dict[str, Any] | None:
     try:
         text = store.read(join(run, "run.json"))
@@ -224,7 +216,7 @@ def check_apart(spec: JobSpec, survey: manifest.Survey) -> None:
 
 def _check_empty(store: Store, run: str) -> None:
     # A plan that was killed leaves its lease and parts of a manifest without run.json.
-    for name in ("images", "masks", "provenance"):
+    for name in ("images", "masks", "edits", "invented", "provenance"):
         entry = next(iter(store.list_if_there(join(run, name))), None)
         if entry is not None:
             raise JobError(
@@ -243,16 +235,3 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "spec": plan.spec.model_dump(mode="json"),
         "software": software(),
     }
-
-
-def software() -> dict[str, str | None]:
-    """Versions of what decides the bytes of an output, as they are here; None for a package that is not installed."""
-    found = {name: _version(name) for name in _PACKAGES}
-    return found | {"albumen": __version__, "python": platform.python_version()}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

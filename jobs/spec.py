@@ -9,10 +9,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
 
+from jobs.secrets import credential_faults
 from pipeline.codecs import PagePolicy
 from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ModelError, SpecError, StoreError
@@ -94,13 +95,56 @@ class Models(_Section):
     accept: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
+class PoolBounds(_Section):
+    """Actors of a pool, at least and at most. A cluster that grows and shrinks keeps `min` of them."""
+
+    min: int = Field(default=1, ge=1)
+    max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min is {self.min} and max is {self.max}")
+        return self
+
+
+def _actors(value: object, _: object) -> int | PoolBounds:
+    """A number or a table; one fault for what is neither, where a union would tell one for each."""
+    if isinstance(value, PoolBounds):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError("a pool has at least one actor")
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("a number of actors, or a table with min and max")
+    try:
+        return PoolBounds.model_validate(dict(value))
+    except ValidationError as error:
+        texts = (text.removeprefix(": ").removeprefix("value error, ") for text in describe_faults(error))
+        raise ValueError("; ".join(texts)) from error
+
+
+class Price(_Section):
+    """What is paid, for `albumen plan`. cpu_hour, gpu_hour: for one CPU, for one GPU. gigabyte: written, and kept for a month
+    (10^9 bytes). thousand_requests: to the store. currency: as it is printed."""
+
+    cpu_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    gpu_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    gigabyte: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    thousand_requests: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    currency: str = "EUR"
+
+
 class Cluster(_Section):
-    """address: None for an embedded Ray on this machine. cpus: of the embedded Ray. pools: actors of a stage's pool.
+    """address: None for an embedded Ray on this machine. cpus: of the embedded Ray. pools: actors of a stage's pool, a number
+    or bounds. calibration: where `albumen calibrate` writes and `run` looks; None for beside the run's folder.
     deadline_seconds, deadline_seconds_per_megapixel: what one stage may take for one photograph."""
 
     address: str | None = None
     cpus: int | None = Field(default=None, ge=1)
-    pools: Mapping[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    pools: Mapping[str, Annotated[int | PoolBounds, WrapValidator(_actors)]] = Field(default_factory=dict)
+    calibration: str | None = None
     deadline_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     deadline_seconds_per_megapixel: float = Field(default=3600.0, ge=0, allow_inf_nan=False)
 
@@ -124,6 +168,7 @@ class JobSpec(_Section):
     recipe: RecipeSection = RecipeSection()
     models: Models = Models()
     cluster: Cluster = Cluster()
+    price: Price | None = None
 
     def make_recipe(self) -> Recipe:
         """Raises SpecError."""
@@ -201,12 +246,15 @@ def load_spec(path: Path) -> JobSpec:
 
 def parse_spec(data: Mapping[str, Any], base: Path) -> JobSpec:
     """base: the folder that relative paths start from."""
+    secrets = credential_faults(data)
     try:
         spec = JobSpec.model_validate(data)
     except ValidationError as error:
-        raise SpecError([*describe_faults(error), *_faults_beside(data, error, base)]) from error
+        faults = [*describe_faults(error), *_faults_beside(data, error, base)]
+        others = [text for text in faults if text.partition(":")[0] not in secrets and text not in secrets.values()]
+        raise SpecError([*secrets.values(), *others]) from error
     spec = _absolute(spec, base)
-    faults = [*_recipe_faults(spec), *_place_faults(spec)]
+    faults = [*secrets.values(), *_recipe_faults(spec), *_place_faults(spec)]
     if faults:
         raise SpecError(faults)
     return spec
@@ -348,6 +396,13 @@ def _absolute(spec: JobSpec, base: Path) -> JobSpec:
                 }
             ),
             "output": spec.output.model_copy(update={"uri": place(spec.output.uri, "output.uri")}),
+            "cluster": spec.cluster.model_copy(
+                update={
+                    "calibration": None
+                    if spec.cluster.calibration is None
+                    else place(spec.cluster.calibration, "cluster.calibration")
+                }
+            ),
             "models": models.model_copy(
                 update={
                     "mirror": None if models.mirror is None else place(models.mirror),

@@ -3,61 +3,118 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import shutil
+import os
+import re
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import ray
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-import cluster
-import jobs
-import pipeline
-from jobs.spec import JobSpec
+from jobs.code import SPEC, pack_code
+from jobs.ending import CHECKED, stop_seconds
+from jobs.spec import JobSpec, parse_spec
 from pipeline.errors import JobError
 
-_PACKAGES = (pipeline, jobs, cluster)
-_SPEC = "job.json"
 _PATIENCE = 60.0
-_RUN = "albumen_run"
-_ENDPOINT = "albumen_endpoint"
+# How faults are listed where there are several.
+_BULLET = "  - "
+_RUN, _ENDPOINT, _COLLECTION, _SPEC = "albumen_run", "albumen_endpoint", "albumen_collection", "albumen_spec"
+_ADDRESS = "RAY_API_SERVER_ADDRESS"
+# Ray hands metadata to the driver in one variable, which Linux limits to 128 KiB.
+_MOST_METADATA = 64 << 10
+# Beside the photographs in flight, a driver that is asked to stop has to compact nothing and to release its lease.
+_STOP_MARGIN = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """A job as the cluster knows it. state: Ray's word. run: the run's folder."""
+    """A job as the cluster knows it. state: Ray's word. run: the run's folder. started, ended: seconds since 1970."""
 
     id: str
     state: str
     message: str | None
     run: str | None
     endpoint: str | None
+    collection: str | None = None
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.state not in ("PENDING", "RUNNING")
 
 
-def submit(spec: JobSpec, address: str) -> str:
-    """Send the project's code and the job, never data or credentials. Returns the job's id. Raises JobError."""
-    inside = spec.model_copy(update={"cluster": spec.cluster.model_copy(update={"address": "auto"})})
-    with tempfile.TemporaryDirectory(prefix="albumen-submit-") as folder:
-        _stage_code(Path(folder), inside)
-        metadata = {_RUN: spec.output.uri, "albumen_collection": spec.collection.name}
-        if spec.output.endpoint is not None:
-            metadata[_ENDPOINT] = spec.output.endpoint
+def submit(spec: JobSpec, address: str, *, retry: bool = False) -> str:
+    """Send the project's code and the job, never data or credentials. Returns the job's id. Raises JobError.
+
+    What the cluster finds wrong with the job it says before it works on anything: `checked` waits for that.
+    """
+    with tempfile.TemporaryDirectory(prefix="albumen-submit-") as folder, _clear_errors(address):
+        pack_code(Path(folder), spec)
+        return _send(_client(address), folder, _metadata(spec), retry=retry)
+
+
+def cluster_faults(address: str) -> list[str]:
+    """Why no job can be sent there: nobody answers, the token is wrong, or it runs another Ray."""
+    try:
         with _clear_errors(address):
-            return _send(_client(address), folder, metadata)
+            return _version_faults(address, _ray_version(_client(address)))
+    except JobError as error:
+        return [*error.faults, *([error.hint] if error.hint else [])]
 
 
-def _send(client: JobSubmissionClient, folder: str, metadata: dict[str, str]) -> str:
+def _version_faults(address: str, theirs: str | None) -> list[str]:
+    if theirs in (None, ray.__version__):
+        return []
+    return [
+        f"the cluster at {address} runs Ray {theirs}, and this machine has Ray {ray.__version__}: install one on both"
+    ]
+
+
+def _ray_version(client: JobSubmissionClient) -> str | None:
+    answer: dict[str, Any] = client._do_request("GET", "/api/version").json()
+    found = answer.get("ray_version")
+    return None if found is None else str(found)
+
+
+def _metadata(spec: JobSpec) -> dict[str, str]:
+    found = {_RUN: spec.output.uri, _COLLECTION: spec.collection.name}
+    if spec.output.endpoint is not None:
+        found[_ENDPOINT] = spec.output.endpoint
+    if len(text := spec.model_dump_json(exclude_defaults=True)) <= _MOST_METADATA:
+        found[_SPEC] = text
+    return found
+
+
+def _send(client: JobSubmissionClient, folder: str, metadata: dict[str, str], *, retry: bool) -> str:
     """A head that has just started takes no job until its agent is there; that is worth waiting for."""
     deadline = time.monotonic() + _PATIENCE
+    wait = stop_seconds()
+    environment = {
+        # Ray gives a job three seconds otherwise: too few for a photograph to be finished and the lease released.
+        "RAY_JOB_STOP_WAIT_TIME_S": str(int(wait) + _STOP_MARGIN),
+        "ALBUMEN_STOP_SECONDS": str(wait),
+    }
+    name = f"albumen-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     while True:
         try:
             job: str = client.submit_job(
-                entrypoint=f"python -m jobs run {_SPEC}", runtime_env={"working_dir": folder}, metadata=metadata
+                # Without a shell in between, a signal reaches the driver itself.
+                entrypoint=f"exec python -m jobs run {SPEC}{' --retry' if retry else ''}",
+                submission_id=name,
+                runtime_env={"working_dir": folder, "env_vars": environment},
+                metadata=metadata,
             )
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > deadline:
@@ -67,22 +124,83 @@ def _send(client: JobSubmissionClient, folder: str, metadata: dict[str, str]) ->
             return job
 
 
-def _stage_code(folder: Path, spec: JobSpec) -> None:
-    for package in _PACKAGES:
-        source = Path(next(iter(package.__path__)))
-        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / _SPEC).write_text(spec.to_json(), encoding="utf-8")
+def checked(job: str, address: str, wait: float) -> Submitted | None:
+    """Wait until the cluster has checked the job or ended it; None where it has done neither after `wait` seconds.
+
+    Raises JobError with what the cluster found wrong, where it ended the job for that.
+    """
+    deadline = time.monotonic() + wait
+    while time.monotonic() < deadline:
+        found = status(job, address)
+        text = "".join(logs(job, address, follow=False)) if found.state != "PENDING" else ""
+        if found.state == "FAILED":
+            raise JobError(_complaint(text) or found.message or "the cluster ended the job and did not say why")
+        if found.over or CHECKED in text:
+            return found
+        time.sleep(1)
+    return None
+
+
+def _complaint(log: str) -> list[str]:
+    """What `albumen run` said at its end, as it said it."""
+    _, mark, said = log.rpartition("\nalbumen: ")
+    if not mark:
+        return []
+    lines = said.strip().splitlines()
+    if not re.fullmatch(r"\d+ faults:", lines[0]):
+        return ["\n".join(lines)]
+    faults: list[str] = []
+    for line in lines[1:]:
+        if line.startswith(_BULLET) or not faults:
+            faults.append(line.removeprefix(_BULLET))
+        else:
+            # What can be done about a fault stands below it.
+            faults[-1] += f"\n{line}"
+    return faults
 
 
 def status(job: str, address: str) -> Submitted:
     with _clear_errors(address, job):
-        info = _client(address).get_job_info(job)
+        return _submitted(job, _client(address).get_job_info(job))
+
+
+def listed(address: str) -> list[Submitted]:
+    """Albumen's jobs that the cluster remembers, the latest first."""
+    with _clear_errors(address):
+        found = [_submitted(info.submission_id, info) for info in _client(address).list_jobs() if info.submission_id]
+    ours = [job for job in found if job.run is not None]
+    return sorted(ours, key=lambda job: job.started or 0.0, reverse=True)
+
+
+def spec_of(job: str, address: str) -> JobSpec | None:
+    """The job as it was sent; None where it was too large for the cluster to remember."""
+    with _clear_errors(address, job):
+        metadata = _client(address).get_job_info(job).metadata or {}
+    if _RUN not in metadata:
+        raise JobError(f"job {job!r} of the cluster at {address} is none of Albumen's")
+    return parse_spec(json.loads(metadata[_SPEC]), Path("/")) if _SPEC in metadata else None
+
+
+def _submitted(job: str, info: Any) -> Submitted:
     metadata = info.metadata or {}
     state, message = str(info.status), info.message
     if info.driver_exit_code == 3:
         # Ray knows only zero and the rest; three means that the run came to its end.
         state, message = "FINISHED", "with refused or failed photographs"
-    return Submitted(job, state, message, metadata.get(_RUN), metadata.get(_ENDPOINT))
+    return Submitted(
+        id=job,
+        state=state,
+        message=message,
+        run=metadata.get(_RUN),
+        endpoint=metadata.get(_ENDPOINT),
+        collection=metadata.get(_COLLECTION),
+        started=_seconds(info.start_time),
+        ended=_seconds(info.end_time),
+    )
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 def logs(job: str, address: str, *, follow: bool) -> Iterator[str]:
@@ -104,20 +222,32 @@ def logs(job: str, address: str, *, follow: bool) -> Iterator[str]:
             loop.close()
 
 
-def stop(job: str, address: str, wait: float = 60.0) -> Submitted:
-    """Ask the job to stop and wait until it has. Photographs in flight are worked on when it is submitted again."""
+def stop(job: str, address: str, wait: float | None = None) -> Submitted:
+    """Ask the job to stop and wait until it has. Photographs in flight are finished; those that take too long for that are
+    worked on when the job is resumed."""
+    most = stop_seconds() + 2 * _STOP_MARGIN if wait is None else wait
     with _clear_errors(address, job):
         client = _client(address)
         client.stop_job(job)
-        deadline = time.monotonic() + wait
+        deadline = time.monotonic() + most
         while not JobStatus(client.get_job_status(job)).is_terminal() and time.monotonic() < deadline:
             time.sleep(0.5)
     return status(job, address)
 
 
 def _client(address: str) -> JobSubmissionClient:
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    return JobSubmissionClient(address)
+    for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Ray takes the environment's address before the one that it is given.
+    before = os.environ.get(_ADDRESS)
+    os.environ[_ADDRESS] = address
+    try:
+        return JobSubmissionClient(address)
+    finally:
+        if before is None:
+            del os.environ[_ADDRESS]
+        else:
+            os.environ[_ADDRESS] = before
 
 
 @contextmanager

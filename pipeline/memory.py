@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.honesty.proof import PROOF_PIXELS
 from pipeline.photograph import Photograph
 
 # Of the machine's memory. Ray's object store takes 30 %; the processes themselves and the system take the rest.
@@ -46,18 +47,31 @@ class Size:
         return 1 if self.channels <= 2 else 3
 
 
-# Bytes a pixel that a stage needs at its peak beyond the photograph it was given and the one it gives back, with a margin
-# over what was measured (docs/large-scans.md). Ingest counts the decoder's process too. Upscale is for a scale of 4.
-_WORKING: Mapping[str, Callable[[Size], int]] = MappingProxyType(
+# Bytes a pixel of what is measured on copies of at most PROOF_PIXELS, whatever the photograph's size: by deliver, which takes
+# most, and by others for their events; the proof itself is among them.
+_COPIES = 268
+
+# The longer side of the largest copy of a photograph that a face detector is given, as `models.face_detectors` has it.
+_SEARCHED = 2048
+
+
+def _searched(size: Size) -> int:
+    """Pixels of the largest copy that a face detector is given."""
+    return int(size.pixels * min(1.0, _SEARCHED / max(size.width, size.height)) ** 2)
+
+
+# Bytes that a network takes at its peak beyond its weights, on a CPU in fp32, for one face at a time or for one search, by
+# architecture; with a margin over what was measured (docs/large-scans.md). On a GPU they take the card's memory.
+_NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
     {
-        "ingest": lambda size: 3 * size.stored,
-        "analyse": lambda size: 48 + 4 * size.colours,
-        "repair": lambda size: 44 + 6 * size.colours,
-        "faces": lambda size: 16 + 8 * size.colours,
-        "upscale": lambda size: 16 * (40 + size.stored) + 24,
-        "compose": lambda size: 2 * size.stored,
-        "colour": lambda size: 8 * size.colours,
-        "deliver": lambda size: 2 * size.stored,
+        "retinaface-resnet50": lambda size: 340 * _searched(size),
+        "retinaface-mobile0.25": lambda size: 160 * _searched(size),
+        "yunet": lambda size: 160 * _searched(size),
+        "gfpgan-clean": lambda size: 800 << 20,
+        "restoreformer": lambda size: 1600 << 20,
+        "codeformer": lambda size: 1600 << 20,
+        "parsenet": lambda size: 400 << 20,
+        "bisenet": lambda size: 400 << 20,
     }
 )
 
@@ -68,10 +82,16 @@ def size_of(photograph: Photograph) -> Size:
     return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
-def need(size: Size, stages: Iterable[str]) -> int:
-    """Bytes that one photograph takes at most in a pool of these stages, all processes of the pool's actor together."""
+def need(size: Size, working: Iterable[Callable[[Size], int]], networks: Iterable[str] = ()) -> int:
+    """Bytes that one photograph takes at most in a pool, all processes of the pool's actor together.
+
+    working: of the pool's stages, as their footprints declare it. networks: architectures of the models that the pool computes
+    with on the CPU. They run one after another, and those that are not known here are counted in their stage's figure.
+    """
+    known = [_NETWORKS[name](size) for name in networks if name in _NETWORKS]
     # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
-    return _BASE + size.pixels * (2 * size.deep + 1 + max((_WORKING[name](size) for name in stages), default=0))
+    whole = size.pixels * (2 * size.deep + 1 + max((takes(size) for takes in working), default=0))
+    return _BASE + whole + max(known, default=0) + min(size.pixels, PROOF_PIXELS) * _COPIES
 
 
 def machine_bytes() -> int:

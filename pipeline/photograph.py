@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pipeline.damage.kinds import Kinds
+    from pipeline.honesty.proof import Proof
 
 # 8 or 16 bits; Photograph checks which.
 Pixels = NDArray[np.unsignedinteger[Any]]
@@ -156,13 +157,27 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
+class Searched:
+    """Where faces were looked for, so that nobody does it twice.
+
+    detector: id of the model that looked. whole: digest of all samples that it looked at, as `faces.search` makes it. around:
+    of those around each of the photograph's faces, in their order.
+    """
+
+    detector: str
+    whole: str
+    around: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Photograph:
     """One scan on its way through the stages. Immutable: a stage returns a new one.
 
     pixels: H x W x C, uint8 or uint16, C is 1 (grey) or 3 (RGB), C-contiguous, full range.
     alpha: H x W of the same dtype, or None. damage: H x W uint8, codes of `damage.kinds`, or None where not looked for or
     where the pixels have another scale since. mask: of the damage then, as `damage.mask` makes it, at the source's scale.
-    scale: how many times wider the pixels are than the source's.
+    scale: how many times wider the pixels are than the source's. proof: of the scan as it was decoded, to measure the output
+    against; None where nobody made one. searched: None where no faces were looked for.
     """
 
     item_id: str
@@ -174,6 +189,8 @@ class Photograph:
     analysis: Analysis | None = None
     faces: tuple[Face, ...] = field(default=())
     scale: int = 1
+    proof: Proof | None = None
+    searched: Searched | None = None
 
     def __post_init__(self) -> None:
         p = self.pixels

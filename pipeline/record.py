@@ -16,10 +16,13 @@ import pyarrow as pa
 
 from pipeline.errors import ItemError, Reason, Status
 from pipeline.faces.row import FACE, face_from, face_row
-from pipeline.photograph import Analysis, Container, Face, Photograph
+from pipeline.honesty.proof import Proof, proof_from
+from pipeline.honesty.row import HONESTY, Honesty, honesty_from, honesty_row
+from pipeline.photograph import Analysis, Container, Face, Photograph, Searched
 
-# 2: mask_uri and mask_sha256. 3: what became of each face, and why. Null in rows of the versions before.
-SCHEMA_VERSION = 3
+# 2: mask_uri and mask_sha256. 3: what became of each face, and why. 4: honesty, its maps, and de00 of events. Null in rows
+# of the versions before.
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Event:
     (deliver out), so that the events of a photograph are a chain from file to file.
 
     changed_fraction: pixels that differ between input and output, 0..1; None where their shapes differ.
-    parameters and findings: JSON.
+    parameters and findings: JSON. de00_mean, de00_max: CIEDE2000 between input and output, on copies of bounded size; None
+    where nothing was let go, and of ingest and deliver.
     """
 
     stage: str
@@ -44,6 +48,8 @@ class Event:
     device: str
     precision: str | None
     findings: str
+    de00_mean: float | None = None
+    de00_max: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,11 @@ class Record:
     output_height: int | None = None
     mask_uri: str | None = None
     mask_sha256: str | None = None
+    honesty: Honesty | None = None
+    edits_uri: str | None = None
+    edits_sha256: str | None = None
+    invented_uri: str | None = None
+    invented_sha256: str | None = None
     photograph: Photograph | None = field(default=None, compare=False)
     # Of the stage at work, for its event; neither sent nor kept.
     findings: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -102,6 +113,8 @@ _EVENT = pa.struct(
         ("device", pa.string()),
         ("precision", pa.string()),
         ("findings", pa.string()),
+        ("de00_mean", pa.float64()),
+        ("de00_max", pa.float64()),
     ]
 )
 _NOT_NUMBERS: dict[str, Any] = {"tone": pa.string(), "face_count": pa.int32()}
@@ -136,6 +149,11 @@ KEPT = pa.schema(
         ("output_height", pa.int32()),
         ("mask_uri", pa.string()),
         ("mask_sha256", pa.string()),
+        ("honesty", HONESTY),
+        ("edits_uri", pa.string()),
+        ("edits_sha256", pa.string()),
+        ("invented_uri", pa.string()),
+        ("invented_sha256", pa.string()),
     ]
 )
 _PAYLOAD = [
@@ -152,6 +170,11 @@ _PAYLOAD = [
     ("exif", pa.binary()),
     ("xmp", pa.binary()),
     ("iptc", pa.binary()),
+    ("proof", pa.large_binary()),
+    ("deviation", pa.large_binary()),
+    ("proof_facts", pa.string()),
+    ("proof_sha256", pa.string()),
+    ("searched", pa.string()),
 ]
 # What a container says in a word; its blocks of bytes have columns of their own.
 _FACTS = ("format", "dpi", "pages", "conversion", "orientation")
@@ -189,6 +212,7 @@ def kept_row(record: Record) -> dict[str, Any]:
     row["analysis"] = None if record.analysis is None else asdict(record.analysis)
     row["faces"] = [face_row(face) for face in record.faces]
     row["events"] = [asdict(event) for event in record.events]
+    row["honesty"] = honesty_row(record.honesty)
     return row
 
 
@@ -214,6 +238,7 @@ def _pack_one(record: Record) -> pa.RecordBatch:
             "xmp": container.xmp,
             "iptc": container.iptc,
             "mask": photograph.mask,
+            "searched": None if photograph.searched is None else json.dumps(asdict(photograph.searched)),
             "patches": [None if face.patch is None else face.patch.tobytes() for face in photograph.faces],
         }
         buffers["pixels"] = photograph.pixels
@@ -223,6 +248,11 @@ def _pack_one(record: Record) -> pa.RecordBatch:
             # Codes are the same over long runs: 200 megapixels of them pack to some 2 MB in a fifth of a second.
             packed = _codec().compress(np.ascontiguousarray(photograph.damage).reshape(-1))
             buffers["damage"] = np.frombuffer(packed, np.uint8)
+        if photograph.proof is not None:
+            row |= {"proof_facts": photograph.proof.facts(), "proof_sha256": photograph.proof.sha256}
+            buffers["proof"] = photograph.proof.samples
+            if photograph.proof.deviation is not None:
+                buffers["deviation"] = photograph.proof.deviation
     columns = [
         _binary(buffers[name]) if name in buffers else pa.array([row[name]], ROW.field(name).type) for name in ROW.names
     ]
@@ -249,12 +279,13 @@ def unpack(table: pa.Table) -> list[Record]:
 def _unpack_one(row: dict[str, Any], table: pa.Table) -> Record:
     faces = tuple(face_from(face) for face in row.pop("faces") or ())
     events = tuple(Event(**(event | {"models": tuple(event["models"])})) for event in row.pop("events") or ())
-    analysis = row.pop("analysis")
+    analysis, honesty = row.pop("analysis"), honesty_from(row.pop("honesty"))
     record = Record(
         **(row | {"status": Status(row["status"])}),
         analysis=None if analysis is None else Analysis(**analysis),
         faces=faces,
         events=events,
+        honesty=honesty,
     )
     if not table["pixels"][0].is_valid:
         return record
@@ -264,17 +295,8 @@ def _unpack_one(row: dict[str, Any], table: pa.Table) -> Record:
 def _photograph(record: Record, table: pa.Table) -> Photograph:
     shape = tuple(table["shape"][0].as_py())
     dtype = np.dtype(table["dtype"][0].as_py())
-
-    def plane(name: str, kind: Any) -> np.ndarray[Any, Any] | None:
-        chunk = next(chunk for chunk in table[name].chunks if len(chunk))
-        if chunk.null_count:
-            return None
-        # An Arrow scalar would copy the value; the chunk's own buffers do not.
-        _, offsets, data = chunk.buffers()
-        start, end = (int(place) for place in np.frombuffer(offsets, np.int64, 2, 8 * chunk.offset))
-        return np.frombuffer(data, kind, (end - start) // np.dtype(kind).itemsize, start)
-
-    pixels, alpha, packed = plane("pixels", dtype), plane("alpha", dtype), plane("damage", np.uint8)
+    pixels, alpha = _plane(table, "pixels", dtype), _plane(table, "alpha", dtype)
+    packed = _plane(table, "damage", np.uint8)
     assert pixels is not None
     facts = json.loads(table["container"][0].as_py())
     patches = table["patches"][0].as_py() or []
@@ -297,7 +319,36 @@ def _photograph(record: Record, table: pa.Table) -> Photograph:
             for face, patch in zip(record.faces, patches, strict=True)
         ),
         scale=table["scale"][0].as_py(),
+        proof=_proof(table),
+        searched=_searched(table["searched"][0].as_py()),
     )
+
+
+def _plane(table: pa.Table, name: str, kind: Any) -> np.ndarray[Any, Any] | None:
+    """The one value of a column, flat."""
+    chunk = next(chunk for chunk in table[name].chunks if len(chunk))
+    if chunk.null_count:
+        return None
+    # An Arrow scalar would copy the value; the chunk's own buffers do not.
+    _, offsets, data = chunk.buffers()
+    start, end = (int(place) for place in np.frombuffer(offsets, np.int64, 2, 8 * chunk.offset))
+    return np.frombuffer(data, kind, (end - start) // np.dtype(kind).itemsize, start)
+
+
+def _proof(table: pa.Table) -> Proof | None:
+    if (text := table["proof_facts"][0].as_py()) is None:
+        return None
+    facts = json.loads(text)
+    samples = _plane(table, "proof", np.dtype(facts["dtype"]))
+    assert samples is not None
+    return proof_from(facts, samples, _plane(table, "deviation", np.uint16), table["proof_sha256"][0].as_py())
+
+
+def _searched(text: str | None) -> Searched | None:
+    if text is None:
+        return None
+    kept = json.loads(text)
+    return Searched(kept["detector"], kept["whole"], tuple(kept["around"]))
 
 
 def _unpacked(packed: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

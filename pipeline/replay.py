@@ -47,11 +47,14 @@ class _Kept(Store):
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """record: as a run would commit it, but that its URIs name nothing. output, mask: the files' bytes, where there are any."""
+    """record: as a run would commit it, but that its URIs name nothing. output, mask, edits, invented: the files' bytes,
+    where there are any."""
 
     record: Record
     output: bytes | None
     mask: bytes | None
+    edits: bytes | None
+    invented: bytes | None
 
 
 class Deriver:
@@ -88,4 +91,5 @@ class Deriver:
         if record.status is Status.PENDING:
             record = replace(record, status=Status.RESTORED)
         record = replace(record, photograph=None)
-        return Derived(record, kept.files.get(record.output_uri or ""), kept.files.get(record.mask_uri or ""))
+        uris = (record.output_uri, record.mask_uri, record.edits_uri, record.invented_uri)
+        return Derived(record, *(kept.files.get(uri or "") for uri in uris))

@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,14 +27,17 @@ from pipeline import provenance
 from pipeline.admission import Admission
 from pipeline.errors import ItemError, JobError, Status, StoreError
 from pipeline.memory import budget, need, size_of
+from pipeline.meter import Meter, logs_wanted, write_lines
+from pipeline.metrics import QUEUE_SECONDS, Sample, lines_of, of_commit, of_stage
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.recipe import Recipe
 from pipeline.record import Record, from_manifest, pack, unpack
+from pipeline.software import check_same, fingerprint
 from pipeline.stage import Device, Stage
-from pipeline.stages import STAGES
+from pipeline.stages import FOOTPRINTS, STAGES
 from pipeline.stages.deliver import Deliver
 from pipeline.stages.ingest import Ingest
-from pipeline.storage import Store, StoreOptions
+from pipeline.storage import Store, StoreOptions, join
 from pipeline.supervision import WorkerBrokenError, run_end, run_stage, verify_transit
 from pipeline.tally import Counts, Death, Hand, StageCount, Tally
 
@@ -47,13 +50,15 @@ _RESTARTS = 100
 @dataclass(frozen=True, slots=True)
 class Pool:
     """One actor pool. stages: neighbouring names, `ingest` and `deliver` included. cpus, gpus: what Ray reserves for one
-    actor. threads: CPU threads that its networks use."""
+    actor. threads: CPU threads that its networks use. least: actors that are kept when there is less to do, and that it begins
+    with, on a cluster that grows and shrinks; None for always `size`."""
 
     stages: tuple[str, ...]
     size: int
     cpus: float
     gpus: float
     threads: int
+    least: int | None = None
 
     @property
     def name(self) -> str:
@@ -73,7 +78,10 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Everything an actor has to know, small enough to travel to each. Never holds pixels, weights or credentials."""
+    """Everything an actor has to know, small enough to travel to each. Never holds pixels, weights or credentials.
+
+    software: the driver's, which every actor compares with its own before it opens anything. logs: whether a line of JSON is
+    printed for each photograph."""
 
     recipe: Recipe
     stamp: provenance.Stamp
@@ -83,6 +91,8 @@ class Work:
     output: StoreOptions
     models: ModelSource
     deadline: Deadline
+    software: Mapping[str, str | None] = field(default_factory=fingerprint)
+    logs: bool = field(default_factory=logs_wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +114,11 @@ class StageActor:
         self.tally = tally
         context = ray.get_runtime_context()
         self.worker, self.node = context.get_actor_id(), context.get_node_id()
+        self.meter = Meter(work.stamp.run_id)
         ray.get(tally.opened.remote(self.worker))
         try:
+            check_same(work.software, place := ray.util.get_node_ip_address())
+            _check_folder(work, place)
             self._open(Device("cuda" if pool.gpus > 0 else "cpu", pool.threads))
         except JobError as error:
             self._stop(error)
@@ -116,7 +129,9 @@ class StageActor:
         self.models = ModelStore(work.models)
         self.device = device
         self.room = _Room(budget())
-        self.ingest = Ingest(work.recipe.ingest, Store(work.source), work.roots, self.room, self.pool.stages)
+        self.working = [FOOTPRINTS[name].working for name in self.pool.stages]
+        self.networks = self._architectures() if device.kind == "cpu" else ()
+        self.ingest = Ingest(work.recipe.ingest, Store(work.source), work.roots, self.room, self.working, self.networks)
         self.deliver = Deliver(work.recipe.deliver, Store(work.output), work.run, work.stamp.recipe_id)
         self.output = Store(work.output)
         self.stages: dict[str, Stage] = {}
@@ -125,6 +140,12 @@ class StageActor:
                 stage = STAGES[spec.name](spec.parameters, work.recipe.policy)
                 stage.open(self.models, device)
                 self.stages[spec.name] = stage
+
+    def _architectures(self) -> tuple[str, ...]:
+        """Of the models that this pool's stages use."""
+        specs = [spec for spec in self.work.recipe.stages if spec.name in self.pool.stages]
+        models = [wanted.model_id for spec in specs for wanted in spec.needs()]
+        return tuple(self.models.card(model).architecture for model in models if self.models.available(model))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         counts: dict[str, StageCount] = {}
@@ -157,9 +178,11 @@ class StageActor:
             records = [self._admit(verify_transit(record)) for record in unpack(table)]
         for name in self.pool.stages:
             self._begin(name, records)
-            before, ended = time.perf_counter(), _ended(records)
-            records = self._run(name, records)
-            counts[name] = StageCount(len(records), _ended(records) - ended, time.perf_counter() - before)
+            given, begun, ended = records, time.perf_counter(), _ended(records)
+            records = self._run(name, given)
+            seconds = time.perf_counter() - begun
+            counts[name] = StageCount(len(records), _ended(records) - ended, seconds)
+            self.meter.add(of_stage(name, given, records, seconds))
         if "deliver" in self.pool.stages:
             self._commit(records)
             records = [replace(record, photograph=None) for record in records]
@@ -169,7 +192,7 @@ class StageActor:
         """Wait until the machine has room for what this pool does with the photograph."""
         if record.photograph is not None:
             try:
-                self.room.hold(need(size_of(record.photograph), self.pool.stages))
+                self.room.hold(need(size_of(record.photograph), self.working, self.networks))
             except ItemError as error:
                 return record.ended(error)
         return record
@@ -191,10 +214,14 @@ class StageActor:
         return run_stage(self.stages[name], parameters, records, self.models, self.device)
 
     def _commit(self, records: list[Record]) -> None:
+        begun = time.perf_counter()
         try:
             provenance.commit(self.output, self.work.run, self.work.stamp, records)
         except OSError as error:
             raise StoreError(f"provenance cannot be written to {self.work.run}: {error}") from error
+        self.meter.add(of_commit(records, time.perf_counter() - begun))
+        if self.work.logs:
+            write_lines(lines_of(records, self.work.stamp.run_id))
 
     def _stop(self, error: JobError) -> None:
         """Ray wraps what an actor raises in text; the tally carries the sentences to the driver as they are."""
@@ -223,6 +250,19 @@ class _Room(Admission):
         super().release()
 
 
+def _check_folder(work: Work, place: str) -> None:
+    """A folder of the same name on a node's own disk would take photographs that nobody finds again."""
+    try:
+        there = Store(work.output).exists(join(work.run, "run.json"))
+    except OSError as error:
+        raise StoreError(f"node {place} cannot read {work.run}: {error}") from error
+    if not there:
+        raise StoreError(
+            f"node {place} does not see the run: there is no run.json in {work.run}",
+            hint="A run on several machines needs a bucket, or a folder that all of them share.",
+        )
+
+
 def _ended(records: Sequence[Record]) -> int:
     return sum(record.status in (Status.REFUSED, Status.FAILED) for record in records)
 
@@ -245,11 +285,11 @@ def restore(
     # Beside the driver, whose end it shares: on any other node its loss would leave workers that nobody counts.
     beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tally = ray.remote(num_cpus=0, scheduling_strategy=beside, max_restarts=-1, max_task_retries=-1)(Tally).remote()
-    data = ray.data.from_arrow(list(pending))
+    data = ray.data.from_blocks(list(pending))
     for pool in pools:
         fitting = replace(pool, size=min(pool.size, len(pending)))
         data = _with_pool(data, work, fitting, tally, alone=alone)
-    with _watching(tally, watch), warnings.catch_warnings():
+    with _watching(tally, watch, Meter(work.stamp.run_id)), warnings.catch_warnings():
         # Advice on pool sizes and deprecations, for the people who write the graph and not for those who run it.
         warnings.filterwarnings("ignore", module=r"ray\.")
         try:
@@ -279,7 +319,11 @@ def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, *, al
             batch_format="pyarrow",
             zero_copy_batch=True,
             fn_constructor_kwargs={"work": work, "pool": pool, "tally": tally},
-            compute=ActorPoolStrategy(size=pool.size, max_tasks_in_flight_per_actor=1 if alone else 2),
+            compute=ActorPoolStrategy(
+                min_size=pool.size if pool.least is None else min(pool.least, pool.size),
+                max_size=pool.size,
+                max_tasks_in_flight_per_actor=1 if alone else 2,
+            ),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
             udf_modifying_row_count=False,
@@ -350,9 +394,10 @@ def _first_line(error: BaseException) -> str:
 class _watching:  # noqa: N801 - a context manager, named as it is read
     """Asks the tally once a second, in a thread of its own, while the graph runs."""
 
-    def __init__(self, tally: Any, watch: Callable[[Counts], Sequence[str]]) -> None:
+    def __init__(self, tally: Any, watch: Callable[[Counts], Sequence[str]], meter: Meter) -> None:
         self._tally = tally
         self._watch = watch
+        self._meter = meter
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="albumen-progress", daemon=True)
 
@@ -368,12 +413,14 @@ class _watching:  # noqa: N801 - a context manager, named as it is read
             over = self._over.wait(1.0)
             try:
                 counts, _ = ray.get(self._tally.snapshot.remote(), timeout=10)
+                waited = ray.get(self._tally.longest_wait.remote(), timeout=10)
             except ray.exceptions.GetTimeoutError:
                 if over:
                     return
                 continue
             except ray.exceptions.RayError:
                 return
+            self._meter.add([Sample(QUEUE_SECONDS, waited)])
             if faults := self._watch(counts):
                 self._tally.report.remote(faults)
             if over:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import ItemError
+from pipeline.memory import Size
 from pipeline.photograph import Photograph
 
 if TYPE_CHECKING:
@@ -69,6 +70,21 @@ class ModelNeed:
     ceiling: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a stage takes of a machine beside its models. Every stage declares its own; measured figures go before it.
+
+    working: bytes a pixel at its peak beyond the photograph it was given and the one it gives back, with a margin over what
+    was measured (docs/large-scans.md). seconds: of one core for a megapixel of the source, roughly. card_seconds: of a card
+    instead, where it holds a model and there is one. card_bytes: that its arrays take on a card, weights not counted.
+    """
+
+    working: Callable[[Size], int]
+    seconds: float
+    card_seconds: float = 0.0
+    card_bytes: int = 0
+
+
 class Stage(Protocol):
     """One method of restoration. Knows no row, no URI and no Ray: it is tested with a plain call.
 
@@ -78,6 +94,7 @@ class Stage(Protocol):
     name: ClassVar[str]
     version: ClassVar[str]
     Parameters: ClassVar[type[Parameters]]
+    footprint: ClassVar[Footprint]
 
     def __init__(self, parameters: Any, policy: Policy) -> None: ...
 

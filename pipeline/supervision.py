@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.colour_space import bands
 from pipeline.errors import AlbumenError, ItemError, Reason, Status, is_out_of_memory
+from pipeline.honesty.difference import stage_difference
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Photograph, pixel_digest, widened
 from pipeline.record import Event, Record
@@ -103,6 +104,7 @@ def _finish(record: Record, before: Photograph, answer: Step | ItemError, event:
         return replace(record.ended(answer), events=(*record.events, event))
     after = answer.photograph
     same = after.pixels is before.pixels and after.alpha is before.alpha
+    apart = (0.0, 0.0) if after.pixels is before.pixels else stage_difference(before, after) or (None, None)
     event = replace(
         event,
         outcome=str(answer.outcome),
@@ -112,6 +114,8 @@ def _finish(record: Record, before: Photograph, answer: Step | ItemError, event:
         changed_fraction=0.0 if same else _changed(before, after),
         precision=answer.precision,
         findings=_json(dict(answer.findings)),
+        de00_mean=apart[0],
+        de00_max=apart[1],
     )
     return replace(record, photograph=after, analysis=after.analysis, faces=after.faces, events=(*record.events, event))
 
@@ -141,9 +145,12 @@ def verify_transit(record: Record) -> Record:
     if record.status is not Status.PENDING or record.photograph is None or expected is None:
         return record
     found = pixel_digest(record.photograph)
-    if found == expected:
+    proof = record.photograph.proof
+    if found == expected and (proof is None or proof.is_whole()):
         return record
     detail = f"pixels changed on their way between workers: {expected} left, {found} arrived"
+    if found == expected:
+        detail = "the proof of the scan changed on its way between workers"
     return record.ended(ItemError(Reason.DIGEST_MISMATCH, detail))
 
 

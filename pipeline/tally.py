@@ -55,6 +55,8 @@ class Tally:
         self.faults: list[str] = []
         self.hands: dict[str, Hand] = {}
         self.deaths: list[Death] = []
+        # When photographs left one pool for the next, by item_no.
+        self.between: dict[int, float] = {}
 
     def opened(self, worker: str) -> None:
         """A worker's process begins; what one of that name had in hand before, it died with."""
@@ -63,6 +65,8 @@ class Tally:
     def take(self, hand: Hand) -> bool:
         """A worker takes photographs up. False where the run was stopped and nothing more should be worked on."""
         self._bury(hand.worker)
+        for item in hand.items:
+            self.between.pop(item, None)
         self.hands[hand.worker] = replace(hand, since=time.monotonic())
         return not self.faults
 
@@ -74,7 +78,9 @@ class Tally:
     def leave(self, worker: str, counts: Counts, *, whole: bool) -> None:
         """A worker lets go of what it had in hand. whole: it answered; else the photographs are lost to this pass."""
         if whole:
-            self.hands.pop(worker, None)
+            hand = self.hands.pop(worker, None)
+            if hand is not None and "deliver" not in counts:
+                self.between |= dict.fromkeys(hand.items, time.monotonic())
         else:
             self._bury(worker)
         for stage, more in counts.items():
@@ -92,6 +98,10 @@ class Tally:
 
     def snapshot(self) -> tuple[Counts, tuple[str, ...]]:
         return dict(self.counts), tuple(self.faults)
+
+    def longest_wait(self) -> float:
+        """Seconds since the photograph left its pool that has waited longest for the next one; 0 where none waits."""
+        return time.monotonic() - min(self.between.values()) if self.between else 0.0
 
     def casualties(self) -> tuple[Death, ...]:
         """All deaths. To be asked when no worker works any more: what is still in hand then, a worker died with."""

@@ -13,8 +13,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import numpy as np
 import skimage.data
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from jobs.demo import draw_dust, draw_scratches
 from pipeline.codecs import decode
@@ -34,39 +32,15 @@ from pipeline.models.store import ModelSource, ModelStore
 from pipeline.models.upscalers import open_upscaler
 from pipeline.photograph import Container, Photograph, luma, narrowed
 from pipeline.policy import POLICIES
-from pipeline.stage import Device, Stage, Step
+from pipeline.stage import Stage, Step
 from pipeline.stages.analyse import Analyse
 from pipeline.stages.colour import Colour
 from pipeline.stages.repair import Repair
 from pipeline.stages.upscale import Upscale, UpscaleParameters
+from tests.bench_faces import device, face_rows
+from tests.tables import Row, alternate, compared, show
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """seconds: medians; spread: (slowest - fastest) / median of ours. agreement: PSNR in dB to the reference's output."""
-
-    what: str
-    pixels: int
-    reference_seconds: float
-    seconds: float
-    spread: float
-    ratio: float
-    largest_difference: int
-    agreement: float
-
-
-def alternate(first: Callable[[], object], second: Callable[[], object], runs: int) -> tuple[list[float], list[float]]:
-    """Times of both, taken turn by turn after one warm-up each, so that both see the same machine."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 1):
-        for which, call in enumerate((first, second)):
-            started = time.perf_counter()
-            call()
-            if run:
-                times[which].append(time.perf_counter() - started)
-    return times
 
 
 def upscaler_row(name: str, store: ModelStore, model_id: str, precision: str, pixels: Pixels, runs: int) -> Row:
@@ -78,22 +52,12 @@ def upscaler_row(name: str, store: ModelStore, model_id: str, precision: str, pi
     reference = reference_upscaler(store, model_id)
     photograph = Photograph("bench", pixels, Container("PNG"))
     bgr = np.ascontiguousarray(pixels[..., ::-1])
-    theirs, ours = alternate(lambda: reference.enhance(bgr), lambda: stage.restore([photograph]), runs)
-    expected = reference.enhance(bgr)[0][..., ::-1].astype(np.int32)
+    times = alternate(lambda: reference.enhance(bgr), lambda: stage.restore([photograph]), runs)
+    expected = reference.enhance(bgr)[0][..., ::-1].astype(np.float32)
     step = stage.restore([photograph])[0]
     assert isinstance(step, Step)
-    difference = np.abs(narrowed(step.photograph.pixels).astype(np.int32) - expected)
-    error = float((difference.astype(np.float64) ** 2).mean())
-    return Row(
-        what=f"{name}, {precision} ({step.precision})",
-        pixels=pixels.shape[0] * pixels.shape[1],
-        reference_seconds=statistics.median(theirs),
-        seconds=statistics.median(ours),
-        spread=(max(ours) - min(ours)) / statistics.median(ours),
-        ratio=statistics.median(theirs) / statistics.median(ours),
-        largest_difference=int(difference.max()),
-        agreement=float("inf") if error == 0 else 10 * float(np.log10(255**2 / error)),
-    )
+    difference = (narrowed(step.photograph.pixels).astype(np.float32) - expected) / 255
+    return compared(f"{name}, {precision} ({step.precision})", 1, times, difference)
 
 
 def reference_upscaler(store: ModelStore, model_id: str) -> Any:
@@ -160,10 +124,6 @@ def shared() -> Path:
     return Path(os.environ.get("ALBUMEN_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
-def device() -> Device:
-    return Device("cuda" if torch.cuda.is_available() else "cpu", os.cpu_count() or 1)
-
-
 def compact_store() -> tuple[ModelStore, str] | None:
     """The compact network: the installed official file, else the shared test weights."""
     store = ModelStore()
@@ -178,9 +138,6 @@ def compact_store() -> tuple[ModelStore, str] | None:
 
 
 def main() -> None:
-    # It takes its clock from here.
-    from tests import bench_faces
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -198,7 +155,7 @@ def main() -> None:
         for name, store, model, side in cases
         for precision in ("exact", "fast")
     ]
-    faces = bench_faces.face_rows(options.runs, 8 if torch.cuda.is_available() else 1)
+    faces = face_rows(options.runs, 8 if torch.cuda.is_available() else 1)
     rates = stage_rates(options.runs)
     damage = damage_quality()
     machine = {
@@ -208,10 +165,14 @@ def main() -> None:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }
-    show(rows, rates, machine)
-    bench_faces.show(faces)
+    console = Console()
+    console.print(", ".join(f"{key} {value}" for key, value in machine.items() if value is not None))
+    show("upscaler", "RealESRGANer", rows)
+    for name, rate in rates.items():
+        console.print(f"{name:<8} {rate:.1f} megapixels/s")
+    show("faces", "GFPGANer", faces)
     if damage is not None:
-        Console().print("damage detector: " + ", ".join(f"{name} {value:.4f}" for name, value in damage.items()))
+        console.print("damage detector: " + ", ".join(f"{name} {value:.4f}" for name, value in damage.items()))
     if options.json:
         found = {
             "machine": machine,
@@ -221,22 +182,6 @@ def main() -> None:
             "damage": damage,
         }
         options.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
-
-
-def show(rows: list[Row], rates: dict[str, float], machine: dict[str, Any]) -> None:
-    console = Console()
-    console.print(", ".join(f"{key} {value}" for key, value in machine.items() if value is not None))
-    table = Table(box=None)
-    for column in ("upscaler", "RealESRGANer s", "Albumen s", "spread", "ratio", "largest difference", "PSNR dB"):
-        table.add_column(column, justify="left" if column == "upscaler" else "right")
-    for row in rows:
-        table.add_row(
-            row.what, f"{row.reference_seconds:.2f}", f"{row.seconds:.2f}", f"{row.spread:.0%}", f"{row.ratio:.2f}",
-            f"{row.largest_difference}/255", f"{row.agreement:.1f}",
-        )  # fmt: skip
-    console.print(table)
-    for name, rate in rates.items():
-        console.print(f"{name:<8} {rate:.1f} megapixels/s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""`python -m tests.bench_faces`: GFPGAN's network beside the reference's, face after face, with the same weights and noise.
+"""`python -m tests.bench_faces`: GFPGAN beside its own package, in turns, with the same weights and noise: the network, face
+after face; and all of GFPGANer.enhance beside our stages, on one photograph.
 
 The weights are the official ones where they are installed, else seeded random ones: times are the same, and differences are
 those of random pictures.
@@ -7,43 +8,43 @@ those of random pictures.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import statistics
-from dataclasses import dataclass
+import copy
+import os
+from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
 import skimage.data
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
+from pipeline.faces.identity import Gate, Pair
+from pipeline.faces.work import Workshop
 from pipeline.models.face_restorers import gfpgan_clean, shared_gfpgan
+from pipeline.models.faces import FaceDetector, FaceRestorer, open_detector
+from pipeline.models.identity import FaceEmbedder, open_embedder
+from pipeline.models.parsing import FaceParser
 from pipeline.models.precision import Precision
-from pipeline.models.store import ModelStore, state_dict
-from tests.bench import alternate, device
-from tests.pipeline.models.references import PUBLISHED, a_reference
+from pipeline.models.store import ModelSource, ModelStore, state_dict
+from pipeline.photograph import Container, Likeness, Photograph, narrowed
+from pipeline.policy import POLICIES, FaceGate
+from pipeline.stage import Device, Step
+from pipeline.stages.compose import Compose, ComposeParameters
+from pipeline.stages.faces import Faces, FacesParameters
+from tests.pipeline.models.references import MOBILE, PUBLISHED, Labelling, a_gfpganer, a_reference, labels, seed_of
+from tests.tables import Row, alternate, compared, show
 
 OFFICIAL = "gfpgan-v1.4"
 PRECISIONS: tuple[Precision, ...] = ("exact", "fast")
-Faces = NDArray[np.float32]
+Patches = NDArray[np.float32]
+# Random weights make no person of a face: the gate measures everything, and lets everything through.
+OPEN = FaceGate(5.0, -1.0, -1.0, *[float("inf")] * 4, unchecked=1.0)
 
 
-@dataclass(frozen=True)
-class FaceRow:
-    """Seconds are for one face, medians; spread: (slowest - fastest) / median of ours. largest_difference: of values in 0..1;
-    agreement: PSNR in dB to the reference's fp32."""
-
-    what: str
-    faces: int
-    reference_seconds: float
-    seconds: float
-    spread: float
-    ratio: float
-    largest_difference: float
-    agreement: float
+def device() -> Device:
+    return Device("cuda" if torch.cuda.is_available() else "cpu", os.cpu_count() or 1)
 
 
 def a_network() -> Any:
@@ -55,11 +56,11 @@ def a_network() -> Any:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def one_after_another(network: Any, faces: Faces) -> Faces:
+def one_after_another(network: Any, faces: Patches) -> Patches:
     """GFPGANer's loop around the network, with noise that is seeded as ours is."""
     kind, restored = device().kind, []
     for face in faces:
-        torch.manual_seed(int.from_bytes(hashlib.sha256(face.tobytes()).digest()[:8], "little", signed=True))
+        torch.manual_seed(seed_of(face))
         planes = torch.from_numpy(face.transpose(2, 0, 1)[None].copy()).sub_(0.5).div_(0.5).to(kind)
         with torch.inference_mode():
             answer = network(planes, return_rgb=False)[0][0]
@@ -67,43 +68,104 @@ def one_after_another(network: Any, faces: Faces) -> Faces:
     return np.stack(restored)
 
 
-def face_rows(runs: int, count: int) -> list[FaceRow]:
+def face_rows(runs: int, count: int) -> list[Row]:
+    """Seconds are for one face; and, where the detector is there, for one photograph."""
     portrait = cv2.resize(skimage.data.astronaut()[20:220, 110:310], (512, 512), interpolation=cv2.INTER_CUBIC)
     faces = np.stack([np.roll(portrait, 8 * number, axis=1) for number in range(count)]).astype(np.float32) / 255
-    rows = []
+    rows, reference = [], a_network().to(device().kind)
     for precision in PRECISIONS:
-        reference = a_network().to(device().kind)
-        ours = shared_gfpgan("bench", a_network(), device(), precision)
+        ours = shared_gfpgan("bench", copy.deepcopy(reference), device(), precision)
         if rows and ours.precision == "fp32":
             break
-        times, own = alternate(lambda: one_after_another(reference, faces), lambda: ours.restore(faces), runs)  # noqa: B023
+        times = alternate(lambda: one_after_another(reference, faces), lambda: ours.restore(faces), runs)  # noqa: B023
         difference = ours.restore(faces) - one_after_another(reference, faces)
-        error = float(np.mean(difference.astype(np.float64) ** 2))
         rows.append(
-            FaceRow(
-                what=f"GFPGAN, {precision} ({ours.precision}, {ours.batch} at once)",
-                faces=count,
-                reference_seconds=statistics.median(times) / count,
-                seconds=statistics.median(own) / count,
-                spread=(max(own) - min(own)) / statistics.median(own),
-                ratio=statistics.median(times) / statistics.median(own),
-                largest_difference=float(np.abs(difference).max()),
-                agreement=float("inf") if error == 0 else -10 * float(np.log10(error)),
-            )
+            compared(f"network, {precision} ({ours.precision}, {ours.batch} at once)", count, times, difference)
         )
-    return rows
+    weights = shared_weights()
+    return rows if weights is None else [*rows, whole_row(reference, weights, runs)]
 
 
-def show(rows: list[FaceRow]) -> None:
-    table = Table(box=None)
-    for column in ("face restorer", "GFPGANer s", "Albumen s", "spread", "ratio", "largest difference", "PSNR dB"):
-        table.add_column(column, justify="left" if column == "face restorer" else "right")
-    for row in rows:
-        table.add_row(
-            row.what, f"{row.reference_seconds:.2f}", f"{row.seconds:.2f}", f"{row.spread:.0%}", f"{row.ratio:.2f}",
-            f"{row.largest_difference:.1e}", f"{row.agreement:.1f}",
-        )  # fmt: skip
-    Console().print(table)
+def shared_weights() -> ModelStore | None:
+    folder = Path(os.environ.get("ALBUMEN_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "weights"
+    return (
+        ModelStore(ModelSource(cache=str(folder))) if (folder / "detection_mobilenet0.25_Final.pth").is_file() else None
+    )
+
+
+def a_group() -> NDArray[np.uint8]:
+    """Four faces beside and above one another."""
+    hopper = cv2.imread(str(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"))[..., ::-1]
+    cells = [
+        cv2.resize(image, (320, 320), interpolation=cv2.INTER_AREA)
+        for image in (skimage.data.astronaut()[:256, 100:356], hopper[:420, 50:470])
+    ]
+    row = np.hstack(cells)
+    return np.ascontiguousarray(np.vstack([row, row[:, ::-1]]), np.uint8)
+
+
+class Recording(FaceRestorer):
+    """Another one that keeps the faces it was given."""
+
+    def __init__(self, inner: FaceRestorer) -> None:
+        self.inner = inner
+        self.model_id, self.precision = inner.model_id, inner.precision
+        self.given: list[Patches] = []
+
+    def restore(self, aligned: Patches) -> Patches:
+        self.given += list(aligned)
+        return self.inner.restore(aligned)
+
+
+def our_stages(network: Any, models: ModelStore, *, measured: bool = True) -> tuple[Faces, Recording]:
+    """Faces with the real detector and all that the gate measures, unless that is left out; it lets everything through. The
+    same parser as the reference has."""
+    policy, kind = POLICIES["presentation"], device()
+    detector = open_detector(models, MOBILE, kind)
+    embedder = open_embedder(models, "mobilefacenet") if models.installed("mobilefacenet") else None
+    restorer = Recording(shared_gfpgan("bench", copy.deepcopy(network), kind))
+    stage = Faces(FacesParameters(detector=MOBILE), policy)
+    stage.detector = detector
+    parser = FaceParser("labelling", "parsenet", Labelling(labels()).to(kind.kind), kind)
+    stage.workshop = Workshop(
+        restorer, "0" * 64, parser, _Open(detector, embedder, measured=measured), OPEN, strength=1.0
+    )
+    return stage, restorer
+
+
+class _Open(Gate):
+    """Finds a face in everything."""
+
+    def __init__(self, detector: FaceDetector, embedder: FaceEmbedder | None, *, measured: bool) -> None:
+        super().__init__(detector, embedder)
+        self.measured = measured
+
+    def measure(self, pair: Pair) -> tuple[Likeness, bool]:
+        return super().measure(pair)[0] if self.measured else Likeness(), True
+
+
+def composed_by_us(stage: Faces, photograph: Photograph) -> NDArray[np.uint8]:
+    """H x W x 3, both stages."""
+    done: Any = photograph
+    for one in (stage, Compose(ComposeParameters(), POLICIES["presentation"])):
+        [step] = one.restore([done])
+        assert isinstance(step, Step)
+        done = step.photograph
+    return narrowed(done.pixels).astype(np.uint8)
+
+
+def whole_row(network: Any, models: ModelStore, runs: int) -> Row:
+    group = a_group()
+    stage, restorer = our_stages(network, models)
+    photograph = Photograph("bench", group, Container("PNG"))
+    ours = composed_by_us(stage, photograph)
+    seeds = [seed_of(face) for face in restorer.given]
+    reference = a_gfpganer(network, models, seeds, device().kind)
+    bgr = np.ascontiguousarray(group[..., ::-1])
+    theirs = reference.enhance(bgr)[2][..., ::-1]
+    times = alternate(lambda: reference.enhance(bgr), lambda: composed_by_us(stage, photograph), runs)
+    what = f"GFPGANer.enhance, {len(seeds)} faces, gate included ({restorer.precision})"
+    return compared(what, 1, times, (ours.astype(np.float32) - theirs) / 255)
 
 
 def main() -> None:
@@ -112,7 +174,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=4)
     options = parser.parse_args()
     torch.set_num_threads(device().threads)
-    show(face_rows(options.runs, options.faces))
+    show("faces", "GFPGANer", face_rows(options.runs, options.faces))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             """
             SELECT f.run, f.item_id, p.source_uri, p.output_uri, f.face_no, f.identity, f.strength, f.model_id
             FROM faces AS f JOIN photographs AS p USING (run, item_id)
-            WHERE f.identity IS NOT NULL ORDER BY f.identity, f.item_id, f.face_no, f.run LIMIT {limit}""",
+            WHERE f.identity IS NOT NULL AND f.decision IN ('restored', 'accepted')
+            ORDER BY f.identity, f.item_id, f.face_no, f.run LIMIT {limit}""",
         ),
         "changed-most": Question(
             "Photographs of which a stage changed the largest share of pixels.",
@@ -73,6 +74,16 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             WHERE status = 'restored')
             WHERE event.changed_fraction IS NOT NULL AND event.stage NOT IN ('ingest', 'deliver')
             GROUP BY run, item_id ORDER BY changed DESC, item_id, run LIMIT {limit}""",
+        ),
+        "riskiest": Question(
+            "Photographs that a person should look at first, and the measures that say most about why.",
+            """
+            SELECT run, item_id, source_uri, output_uri, edits_uri, invented_uri, round(honesty.risk, 4) AS risk,
+            round(honesty.residual_peak, 2) AS residual_peak, round(honesty.new_edges_peak, 3) AS new_edges_peak,
+            round(honesty.unsupported_peak, 2) AS unsupported_peak, round(honesty.smoothed, 3) AS smoothed,
+            round(honesty.seam, 2) AS seam, round(honesty.identity, 3) AS identity
+            FROM photographs WHERE honesty IS NOT NULL
+            ORDER BY honesty.risk DESC, item_id, run LIMIT {limit}""",
         ),
         "licences": Question(
             "The ledger: every model of every run, its licence, and how many photographs it touched.",

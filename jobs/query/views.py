@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-VIEWS = ("photographs", "events", "faces", "damage", "manifest", "runs")
+VIEWS = ("photographs", "events", "faces", "damage", "honesty", "manifest", "runs")
 
 # Empty tables with every column: what no file has is null.
 NO_PHOTOGRAPHS, NO_MANIFEST = "no_photographs", "no_manifest"
@@ -53,6 +53,8 @@ UNNESTED = {
             SELECT run, item_no, item_id, face_no, face.* FROM (
                 SELECT run, item_no, item_id, unnest(faces) AS face, generate_subscripts(faces, 1) AS face_no
                 FROM photographs))""",
+    "honesty": """
+        SELECT run, item_no, item_id, honesty.*, edits_uri, invented_uri FROM photographs WHERE honesty IS NOT NULL""",
     # Whichever stage looked, and whichever repaired.
     "damage": """
         SELECT run, item_no, item_id, kind, fraction, confidence, coalesce(repaired, 0) AS repaired, left_because FROM (

@@ -37,7 +37,8 @@ _LISTED = 5
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """equal: every event's digests, the end, and the bytes of output and mask are those of the record. causes: what is other
+    """equal: every event's digests, the end, and the bytes of output, mask and maps, and the measures, are those of the
+    record. causes: what is other
     now than then; results: where what came of it is other, the first first. events: digests compared."""
 
     item_id: str
@@ -188,6 +189,9 @@ def _keep(output: Path | None, row: Mapping[str, Any], derived: Derived) -> str 
     files = {image: derived.output}
     if derived.mask is not None:
         files[join(str(output), f"{row['item_id']}.mask.png")] = derived.mask
+    for name, data in (("edits", derived.edits), ("invented", derived.invented)):
+        if data is not None:
+            files[join(str(output), f"{row['item_id']}.{name}.png")] = data
     for uri, data in files.items():
         try:
             if not store.create(uri, data) and store.read(uri) != data:

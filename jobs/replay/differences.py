@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline import __version__
 from pipeline.errors import ModelError
+from pipeline.honesty.row import honesty_row
 from pipeline.models.store import ModelStore
 from pipeline.recipe import Recipe
 from pipeline.record import Record
@@ -18,11 +20,15 @@ from pipeline.stages.deliver import Deliver
 from pipeline.stages.ingest import Ingest
 
 Row = Mapping[str, Any]
+# Rows of versions before have no measures and no maps.
+_MEASURED = 4
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """kind: `source`, `stage`, `parameter`, `model`, `software`, `recipe`, `event`, `output`, `mask`, `status`, `device`.
+    """kind: `source`, `stage`, `parameter`, `model`, `software`, `recipe`, `event`, `output`, `mask`, `map`,
+    `honesty`, `status`, `device`.
     what: which of them. recorded, found: then and now."""
 
     kind: str
@@ -109,6 +115,26 @@ def results_of(row: Row, derived: Record) -> Iterator[Difference]:
         yield Difference("output", row["item_id"], row["output_sha256"], derived.output_sha256)
     if row["mask_sha256"] != derived.mask_sha256:
         yield Difference("mask", row["item_id"], row["mask_sha256"], derived.mask_sha256)
+    if row["schema_version"] >= _MEASURED:
+        yield from _honesty(row, derived)
+
+
+def _honesty(row: Row, derived: Record) -> Iterator[Difference]:
+    for name in ("edits", "invented"):
+        then, now = row[f"{name}_sha256"], getattr(derived, f"{name}_sha256")
+        if then != now:
+            yield Difference("map", name, then, now)
+    measures, again = row["honesty"] or {}, honesty_row(derived.honesty) or {}
+    for name in sorted({*measures, *again}):
+        # Another processor may round the last digits otherwise.
+        if not _close(measures.get(name), again.get(name)):
+            yield Difference("honesty", name, str(measures.get(name)), str(again.get(name)))
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
 
 
 def _events(recorded: Sequence[Row], derived: Record) -> Iterator[Difference]:

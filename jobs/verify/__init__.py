@@ -25,20 +25,21 @@ __all__ = ["Depth", "Fault", "Report", "as_json", "as_text", "verify"]
 # Rows that are looked at together, and files that are read at once.
 _ROWS = 512
 _READERS = 4
+_MAPS = ("edits_uri", "invented_uri")
 
 
 def verify(run: str, endpoint: str | None = None, *, sources: bool = False, depth: Depth = Depth.USUAL) -> Report:
-    """Manifest against provenance, provenance against images and masks, events as a chain.
+    """Manifest against provenance, provenance against images, masks and maps, events as a chain.
 
-    QUICK opens no image: files are there and have their size. USUAL hashes images and masks. FULL also hashes the originals,
-    as `sources` does, and holds run.json, indexes, seals and loose commits against the digests that they have of themselves.
-    Raises JobError where `run` is no run or a driver is at work on it, StoreError where nothing can be read.
+    QUICK opens no image: files are there and have their size. USUAL hashes images, masks and maps. FULL also hashes the
+    originals, as `sources` does, and holds run.json, indexes, seals and loose commits against the digests that they have of
+    themselves. Raises JobError where `run` is no run or a driver is at work on it, StoreError where nothing can be read.
     """
     place, store = canonical(run), Store(StoreOptions(endpoint))
     try:
         known, fault = _load(store, place, endpoint)
         if fault is not None:
-            return Report(0, 0, 0, 0, (fault,))
+            return Report(0, 0, 0, 0, 0, (fault,))
         collection = known["spec"].get("collection", {})
         check = _Check(store, Store(StoreOptions(collection.get("endpoint"))), place, depth, sources=sources)
         return check.report()
@@ -62,7 +63,7 @@ def _load(store: Store, run: str, endpoint: str | None) -> tuple[dict[str, Any],
 
 
 class _Check:
-    """One look at one run. Memory: some 60 bytes a photograph, and the rows of one part."""
+    """One look at one run. Memory: some 95 bytes a photograph, and the rows of one part."""
 
     def __init__(self, store: Store, originals: Store, run: str, depth: Depth, *, sources: bool) -> None:
         self.store = store
@@ -73,7 +74,11 @@ class _Check:
         self.faults = Faults()
         self.images = Folder(store, run, "images", "restored image")
         self.masks = Folder(store, run, "masks", "mask")
-        self.counts = {"outputs": 0, "masks": 0, "sources": 0}
+        self.maps = {
+            "edits": Folder(store, run, "edits", "edit map"),
+            "invented": Folder(store, run, "invented", "map of invented detail"),
+        }
+        self.counts = {"outputs": 0, "masks": 0, "maps": 0, "sources": 0}
 
     def report(self) -> Report:
         if self.depth is Depth.FULL:
@@ -92,14 +97,14 @@ class _Check:
             for item in planned_ids(self.store, self.run, planned.numbers[~met]) if not met.all() else ():
                 self.faults.add("missing", item, "in the manifest, but no provenance row answers it")
         if rows.whole:
-            self.images.unexplained(self.faults)
-            self.masks.unexplained(self.faults)
+            for folder in (self.images, self.masks, *self.maps.values()):
+                folder.unexplained(self.faults)
         return Report(planned.photographs, **self.counts, faults=tuple(self.faults.found))
 
     def _count(self, planned: Planned, met: NDArray[np.bool_], table: pa.Table) -> None:
         """Each row answers the row of the manifest with its number."""
         for row in table.select(
-            ["item_no", "item_id", "source_uri", "status", "mask_uri", "source_sha256"]
+            ["item_no", "item_id", "source_uri", "status", "mask_uri", *_MAPS, "source_sha256"]
         ).to_pylist():
             at = int(np.searchsorted(planned.numbers, row["item_no"]))
             if at == len(met) or planned.numbers[at] != row["item_no"]:
@@ -113,6 +118,7 @@ class _Check:
             restored = row["status"] == "restored"
             self.counts["outputs"] += restored
             self.counts["masks"] += restored and row["mask_uri"] is not None
+            self.counts["maps"] += sum(restored and row[name] is not None for name in _MAPS)
             self.counts["sources"] += self._has_source(row, planned)
 
     def _has_source(self, row: dict[str, Any], planned: Planned) -> bool:
@@ -125,6 +131,9 @@ class _Check:
             yield from self._file(self.images, row, row["output_uri"], row["output_sha256"], row["output_bytes"])
             if row["mask_uri"] is not None:
                 yield from self._file(self.masks, row, row["mask_uri"], row["mask_sha256"], None)
+            for name, folder in self.maps.items():
+                if row[f"{name}_uri"] is not None:
+                    yield from self._file(folder, row, row[f"{name}_uri"], row[f"{name}_sha256"], None)
         yield from _chain(row)
         if self._has_source(row, planned):
             yield from check_source(self.originals, row)

@@ -1,4 +1,4 @@
-"""Images, masks and originals: are they there, are they the same, and is there nothing else?"""
+"""Images, masks, maps and originals: are they there, are they the same, and is there nothing else?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pipeline.storage import Store, is_temporary, join
 
 
 class Folder:
-    """The images or the masks of a run: its listing in 17 bytes a file, and which of them a row explains."""
+    """The images, the masks or the maps of one kind of a run: its listing in 17 bytes a file, and which of them a row
+    explains."""
 
     def __init__(self, store: Store, run: str, name: str, what: str) -> None:
         self._store = store

@@ -19,11 +19,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How many were looked at, of each: rows of the manifest, restored images, masks, originals."""
+    """How many were looked at, of each: rows of the manifest, restored images, masks, maps, originals."""
 
     photographs: int
     outputs: int
     masks: int
+    maps: int
     sources: int
     faults: tuple[Fault, ...]
 
@@ -48,5 +49,6 @@ def as_text(report: Report, depth: Depth) -> list[str]:
     done = "listed" if depth is Depth.QUICK else "hashed"
     checked = f"{report.photographs:,} photographs, {report.outputs:,} outputs {done}"
     checked += f", {report.masks:,} masks {done}" if report.masks else ""
+    checked += f", {report.maps:,} maps {done}" if report.maps else ""
     checked += f", {report.sources:,} sources hashed" if report.sources else ""
     return [*lines, f"{checked}: {len(report.faults)} faults" if report.faults else f"{checked}: no fault"]

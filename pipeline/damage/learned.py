@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.colour_space import visible
 from pipeline.damage.found import Found
 from pipeline.damage.kinds import FOUND, Kind, Kinds
+from pipeline.damage.marks import shown
 from pipeline.photograph import Photograph, Pixels, as_unit
 from pipeline.tiles import Window, windows
 
@@ -88,7 +89,7 @@ class LearnedDetector:
         image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
         below, right = -height % MULTIPLE, -width % MULTIPLE
         padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT)
-        planes = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))[None].to(self.device)
+        planes = torch.from_numpy(np.ascontiguousarray(shown(padded).transpose(2, 0, 1)))[None].to(self.device)
         with torch.inference_mode():
             scores = self.network(planes.contiguous(memory_format=torch.channels_last))[0]
             chances = (scores.float().softmax(0)[1:, :height, :width] * 255).round().to(torch.uint8)

@@ -11,7 +11,7 @@ from pipeline.damage.kinds import REPAIRED, Kind, Kinds
 from pipeline.photograph import Photograph
 
 # RGB. What was repaired is bright; what was found and left is the same colour, darker.
-_COLOURS = {
+COLOURS = {
     Kind.NONE: (0, 0, 0),
     Kind.LINE: (255, 64, 64),
     Kind.SPOT: (255, 176, 0),
@@ -46,7 +46,7 @@ def mask_png(kinds: Kinds) -> bytes | None:
 
 def _palette() -> bytes:
     colours = bytearray(3 * _PALETTE)
-    for kind, colour in _COLOURS.items():
+    for kind, colour in COLOURS.items():
         for code, share in ((int(kind), 2), (kind | REPAIRED, 1)):
             colours[3 * code : 3 * code + 3] = bytes(value // share for value in colour)
     return bytes(colours)

@@ -13,7 +13,8 @@ _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
 _ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
 
 # Architectures whose own code, and so any weights for it, may be used under this licence only. A job has to accept it by name.
-CONSENT = MappingProxyType({"codeformer": "LicenseRef-S-Lab-1.0"})
+CODEFORMER = "codeformer"
+CONSENT = MappingProxyType({CODEFORMER: "LicenseRef-S-Lab-1.0"})
 
 
 @dataclass(frozen=True, slots=True)

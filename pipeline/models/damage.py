@@ -15,7 +15,7 @@ DAMAGE_DETECTORS = frozenset({"damage-unet"})
 
 
 def open_damage_network(models: ModelStore, model_id: str, device: Device) -> torch.nn.Module:
-    """N x 3 x H x W sRGB in 0..1 to N x 5 x H x W scores of `Kind`, ready for inference on the device.
+    """N x 10 x H x W, as `pipeline.damage.marks` shows photographs, to N x 5 x H x W scores of `Kind`, ready for inference.
 
     Raises ModelError for a missing or altered file, and for one that holds something else.
     """

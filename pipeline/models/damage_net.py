@@ -9,17 +9,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.damage.marks import PLANES
+
 # Channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the photograph's size.
-WIDTHS = (24, 32, 64, 96, 128)
+WIDTHS = (20, 32, 64, 96, 128)
 # What the sides of an input must be divisible by.
 MULTIPLE = 2 ** len(WIDTHS)
 KINDS = 5
 
 
 class DamageNet(nn.Module):
-    """N x 3 x H x W sRGB in 0..1 to N x 5 x H x W scores, one channel a `Kind`; softmax makes them probabilities.
+    """N x 10 x H x W, sRGB photographs as `pipeline.damage.marks` shows them, to N x 5 x H x W scores, one channel a `Kind`;
+    softmax makes them probabilities.
 
-    H and W are divisible by 32. Pixels are folded 2 x 2 into channels on the way in and out, which costs no detail and a
+    H and W are divisible by 32. Planes are folded 2 x 2 into channels on the way in and out, which costs no detail and a
     quarter of the work. normed: as it is trained, with batch normalisation; without, as it is used.
     """
 
@@ -27,7 +30,7 @@ class DamageNet(nn.Module):
         super().__init__()
         self.fold = nn.PixelUnshuffle(2)
         self.down = nn.ModuleList()
-        before = 12
+        before = 4 * (3 + PLANES)
         for width in widths:
             self.down.append(_block(before, width, normed=normed))
             before = width
@@ -38,8 +41,8 @@ class DamageNet(nn.Module):
         self.head = nn.Conv2d(before, KINDS * 4, 3, padding=1)
         self.unfold = nn.PixelShuffle(2)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        x = self.fold(pixels - 0.5)
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        x = self.fold(planes)
         passed = []
         for number, block in enumerate(self.down):
             x = block(x if number == 0 else functional.max_pool2d(x, 2))

@@ -25,6 +25,8 @@ LONGEST = 2048
 # Faces are measured again where the scan shows more of them than the copy did: at this size, or less where there is no more.
 _MEASURED = 256
 _GAIN = 1.25
+# Around a face that is looked at again, at least this many pixels each way: a network wants to see what a face lies in.
+_AROUND = 160
 # Share of the smaller box from which two sightings at different scales are one face.
 _SAME = 0.5
 _SAME_PLACE = 0.3
@@ -77,11 +79,16 @@ class _Sighting:
         return float(max(self.row[2] - self.row[0], self.row[3] - self.row[1]))
 
     @property
-    def lies(self) -> bool:
-        """Whether another quarter turn would set the face more upright than the one in which it was seen."""
+    def upright(self) -> int:
+        """The quarter in which the face stands, by its landmarks."""
         eyes, mouth = self.row[5:9].reshape(2, 2).mean(axis=0), self.row[11:15].reshape(2, 2).mean(axis=0)
         across, down = mouth - eyes
-        return round(float(np.arctan2(-across, down)) / (np.pi / 2)) % 4 != self.quarter
+        return round(float(np.arctan2(-across, down)) / (np.pi / 2)) % 4
+
+    @property
+    def lies(self) -> bool:
+        """Whether another quarter turn would set the face more upright than the one in which it was seen."""
+        return self.upright != self.quarter
 
 
 class FaceDetector:
@@ -101,12 +108,34 @@ class FaceDetector:
         if self.search.turns == "always" or (self.search.turns == "where-empty" and not found):
             for quarter in (1, 2, 3):
                 found = _with_new(found, self._copy(pixels, self.search.turned, quarter))
+        return self._settled(pixels, found)
+
+    def find_new(self, pixels: Pixels, known: Sequence[Face]) -> tuple[Face, ...]:
+        """Faces that are not among those known: one look, upright, at a copy as large as those that are turned. For what
+        a repair has brought to light."""
+        boxes = [_Sighting(_row(face), 0.0) for face in known]
+        return self._settled(pixels, _with_new(boxes, self._copy(pixels, self.search.turned))[len(boxes) :])
+
+    def find_again(self, pixels: Pixels, face: Face) -> Face | None:
+        """The face where it was found before, seen in what `around` gives; None where it is not seen there any more."""
+        known = _Sighting(_row(face), 0.0)
+        rows, columns = around(face, pixels.shape)
+        part, shrink = _shrunk(pixels[rows, columns], _MEASURED / known.side)
+        seen = list(self._look(part, shrink, (columns.start, rows.start), known.upright))
+        if not seen:
+            return None
+        shared = overlap(known.row[:4], np.array([one.row[:4] for one in seen]))
+        best = int(np.argmax(shared))
+        again = _face(seen[best].row)
+        return again if shared[best] >= _SAME_PLACE and again.eyes >= self.search.least_eye_distance else None
+
+    def _settled(self, pixels: Pixels, found: Sequence[_Sighting]) -> tuple[Face, ...]:
         measured = [self._measured(pixels, sighting) for sighting in found]
         rows = np.array([sighting.row for sighting in measured]).reshape(-1, 15)
         # Two sightings of one face may have become the same box.
         rows = rows[suppressed(rows[:, :4], rows[:, 4], _SAME)]
         faces = (_face(row) for row in rows)
-        return tuple(face for face in faces if _eye_distance(face) >= self.search.least_eye_distance)
+        return tuple(face for face in faces if face.eyes >= self.search.least_eye_distance)
 
     def _upright(self, pixels: Pixels) -> list[_Sighting]:
         """Sightings at all scales. Those of the first copy stay, but for what it saw inside of faces too large for it."""
@@ -158,19 +187,30 @@ class FaceDetector:
         size, lies = min(sighting.side, _MEASURED), sighting.lies
         if size < _GAIN * sighting.seen and not lies:
             return sighting
-        centre, corner = (sighting.row[:2] + sighting.row[2:4]) / 2, pixels.shape[1::-1]
-        left, top = (int(v) for v in np.clip(np.floor(centre - sighting.side), 0, np.subtract(corner, 1)))
-        right, bottom = (int(v) for v in np.clip(np.ceil(centre + sighting.side), (left + 1, top + 1), corner))
-        part, shrink = _shrunk(pixels[top:bottom, left:right], size / sighting.side)
+        rows, columns = _window(sighting.row, sighting.side, pixels.shape)
+        part, shrink = _shrunk(pixels[rows, columns], size / sighting.side)
         again = [
             (one, float(overlap(sighting.row[:4], one.row[None, :4])[0]))
             for quarter in ((0, 1, 2, 3) if lies else (sighting.quarter,))
-            for one in self._look(part, shrink, (left, top), quarter)
+            for one in self._look(part, shrink, (columns.start, rows.start), quarter)
         ]
         there = [(one, shared) for one, shared in again if shared >= _SAME_PLACE and not (lies and one.lies)]
         if not there:
             return sighting
         return max(there, key=lambda pair: pair[0].row[4] if lies else pair[1])[0]
+
+
+def around(face: Face, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of what a face is looked at in again, of a scan of this shape."""
+    return _window(_row(face), max(face.size, _AROUND), shape)
+
+
+def _window(row: Rows, reach: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns as far as `reach` from the centre of a box, as far as the scan goes."""
+    centre, corner = (row[:2] + row[2:4]) / 2, shape[1::-1]
+    left, top = (int(v) for v in np.clip(np.floor(centre - reach), 0, np.subtract(corner, 1)))
+    right, bottom = (int(v) for v in np.clip(np.ceil(centre + reach), (left + 1, top + 1), corner))
+    return slice(top, bottom), slice(left, right)
 
 
 def _with_new(found: list[_Sighting], more: Sequence[_Sighting]) -> list[_Sighting]:
@@ -214,13 +254,13 @@ def _turned_back(row: Rows, shape: tuple[int, ...], quarter: int) -> Rows:
 
 
 def _face(row: Rows) -> Face:
-    left, top, right, bottom, score = (float(v) for v in row[:5])
-    return Face(box=(left, top, right, bottom), landmarks=tuple(float(v) for v in row[5:15]), score=score)
+    # As precise as records keep them, so that a face is the same before and after its way to another worker.
+    left, top, right, bottom, score, *landmarks = (float(v) for v in row.astype(np.float32))
+    return Face(box=(left, top, right, bottom), landmarks=tuple(landmarks), score=score)
 
 
-def _eye_distance(face: Face) -> float:
-    left, right = np.reshape(face.landmarks, (5, 2))[:2]
-    return float(np.linalg.norm(left - right))
+def _row(face: Face) -> Rows:
+    return np.array([*face.box, face.score, *face.landmarks])
 
 
 def open_detector(models: ModelStore, model_id: str, device: Device, search: Search | None = None) -> FaceDetector:

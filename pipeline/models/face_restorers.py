@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from pipeline.models import compat
-from pipeline.models.catalogue import ModelCard
+from pipeline.models.catalogue import CODEFORMER, ModelCard
 from pipeline.models.codeformer import codeformer
 from pipeline.models.precision import Precision, bf16_where_native, name_of
 from pipeline.models.store import ModelStore, state_dict
@@ -29,15 +29,16 @@ Faces = NDArray[np.float32]
 PATCH = 512
 # How many faces pass the network together, always. On CPUs more gain nothing, and a lone face would pay for the rest.
 _BATCH = {"cpu": 1, "cuda": 8}
+_FIDELITY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """What an adapter may be asked for. precision: `fast` is 16-bit floats where they are native and the network bears them.
-    fidelity: of CodeFormer, 0 for the best looks to 1 for the closest to the source."""
+    fidelity: of CodeFormer, 0 for the best looks to 1 for the closest to the source, None for 0.5."""
 
     precision: Precision = "exact"
-    fidelity: float = 0.5
+    fidelity: float | None = None
 
 
 class FaceRestorer:
@@ -117,17 +118,19 @@ def open_restorer(
     device: Device,
     *,
     precision: Precision = "exact",
-    fidelity: float = 0.5,
+    fidelity: float | None = None,
 ) -> FaceRestorer:
     """precision: `fast` is bf16 where the device has it and the network bears it. fidelity: of CodeFormer alone, 0..1.
 
-    Raises ModelError for a missing or altered file, for a model that is no restorer known here, and for one whose licence the
-    job has not accepted.
+    Raises ModelError for a missing or altered file, for a model that is no restorer known here, for one whose licence the job
+    has not accepted, and for a fidelity where the network has none.
     """
     card = models.card(model_id)
     if card.architecture not in RESTORERS:
         raise ModelError(f"model {model_id} ({card.architecture}) is no face restorer that can be opened here")
     models.consented(card)
+    if fidelity is not None and card.architecture != CODEFORMER:
+        raise ModelError(f"model {model_id} ({card.architecture}) has no fidelity that could be asked for")
     import torch
 
     torch.set_num_threads(device.threads)
@@ -166,7 +169,9 @@ def shared_gfpgan(model_id: str, reference: Any, device: Device, precision: Prec
     from pipeline.models.gfpgan_fast import SharedGFPGAN
 
     kind = bf16_where_native(precision, device)
-    network = SharedGFPGAN(reference, kind).eval().requires_grad_(requires_grad=False).to(device.kind)
+    # Libraries for GPUs choose such algorithms by themselves.
+    network = SharedGFPGAN(reference, kind, winograd=device.kind == "cpu")
+    network = network.eval().requires_grad_(requires_grad=False).to(device.kind)
 
     def restored(faces: Tensor, digests: list[bytes]) -> Tensor:
         layers = zip(*(noise_of(digest, network.noise_sides) for digest in digests), strict=True)
@@ -184,9 +189,10 @@ def _open_restoreformer(models: ModelStore, card: ModelCard, device: Device, wis
 
 
 def _open_codeformer(models: ModelStore, card: ModelCard, device: Device, wishes: Wishes) -> FaceRestorer:
-    if not 0 <= wishes.fidelity <= 1:
-        raise ModelError(f"model {card.id}: the fidelity must lie between 0 and 1, and is {wishes.fidelity:g}")
-    return of_codes(_loaded(lambda: codeformer(card.id), models, card), card.id, device, weight=wishes.fidelity)
+    fidelity = _FIDELITY if wishes.fidelity is None else wishes.fidelity
+    if not 0 <= fidelity <= 1:
+        raise ModelError(f"model {card.id}: the fidelity must lie between 0 and 1, and is {fidelity:g}")
+    return of_codes(_loaded(lambda: codeformer(card.id), models, card), card.id, device, weight=fidelity)
 
 
 def of_codes(network: Any, model_id: str, device: Device, **options: float) -> FaceRestorer:
@@ -212,5 +218,5 @@ def _loaded(build: Callable[[], Any], models: ModelStore, card: ModelCard) -> An
 
 
 RESTORERS: Mapping[str, Callable[[ModelStore, ModelCard, Device, Wishes], FaceRestorer]] = MappingProxyType(
-    {"gfpgan-clean": _open_gfpgan, "restoreformer": _open_restoreformer, "codeformer": _open_codeformer}
+    {"gfpgan-clean": _open_gfpgan, "restoreformer": _open_restoreformer, CODEFORMER: _open_codeformer}
 )

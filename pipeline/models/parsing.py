@@ -82,16 +82,21 @@ def _bisenet() -> Any:
 _NETWORKS: Mapping[str, Callable[[], Any]] = MappingProxyType({"parsenet": _parsenet, "bisenet": _bisenet})
 
 
+def network_of(architecture: str) -> Any:
+    """The published network without its weights."""
+    compat.install()
+    return _NETWORKS[architecture]()
+
+
 def open_parser(models: ModelStore, model_id: str, device: Device) -> FaceParser:
     """Raises ModelError for a missing or altered file and for a model that parses no faces."""
     card = models.card(model_id)
     if card.architecture not in PARSERS:
         raise ModelError(f"model {model_id} ({card.architecture}) does not parse faces")
-    compat.install()
     import torch
 
     torch.set_num_threads(device.threads)
-    network = _NETWORKS[card.architecture]()
+    network = network_of(card.architecture)
     try:
         network.load_state_dict(state_dict(models.read_weights(model_id)), strict=True)
     except RuntimeError as error:

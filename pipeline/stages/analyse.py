@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from pipeline.colour_space import profile_finding, visible
+from pipeline.colour_space import profile_finding
 from pipeline.damage import ClassicalDetector, Detector
 from pipeline.damage.learned import LearnedDetector, LearnedSettings
 from pipeline.errors import ItemError
+from pipeline.faces.search import search
 from pipeline.measures import analyse
 from pipeline.models.damage import open_damage_network
 from pipeline.models.faces import FaceDetector, open_detector
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Face, Photograph
+from pipeline.photograph import Photograph
 from pipeline.policy import Policy
-from pipeline.stage import Device, ModelNeed, Parameters, Step
+from pipeline.stage import Device, Footprint, ModelNeed, Parameters, Step
 
 
 class AnalyseParameters(Parameters):
@@ -39,8 +40,11 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
+    footprint: ClassVar[Footprint] = Footprint(
+        working=lambda size: 48 + 4 * size.colours, seconds=2.0, card_seconds=0.1, card_bytes=2 << 30
+    )
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
         self.parameters = parameters
@@ -68,9 +72,10 @@ class Analyse:
 
     def _one(self, photograph: Photograph) -> Step:
         found = self.damage.find(photograph)
-        faces = () if self.detector is None else _found(self.detector, photograph)
-        marked = replace(photograph, damage=found.kinds, faces=faces)
-        measured = analyse(marked, None if self.detector is None else len(faces))
+        marked = replace(photograph, damage=found.kinds, faces=(), searched=None)
+        if self.detector is not None:
+            marked = search(marked, self.detector)
+        measured = analyse(marked, None if self.detector is None else len(marked.faces))
         findings: dict[str, Any] = asdict(measured) | found.findings()
         if (profile := profile_finding(photograph)) is not None:
             findings["profile"] = profile
@@ -78,7 +83,3 @@ class Analyse:
             findings["faces"] = "not looked for: no face detector is installed"
         models = tuple(found.model_id for found in (self.detector, self.damage) if found is not None and found.model_id)
         return Step(replace(marked, analysis=measured), models=models, findings=findings)
-
-
-def _found(detector: FaceDetector, photograph: Photograph) -> tuple[Face, ...]:
-    return tuple(replace(face, detector=detector.model_id) for face in detector.find(visible(photograph)))

@@ -16,7 +16,7 @@ from pipeline.measures import tone_of_photograph
 from pipeline.models.store import ModelStore
 from pipeline.photograph import LUMA, Photograph, Pixels, Tone, is_neutral, to_depth, widened
 from pipeline.policy import Policy, ceiling
-from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
+from pipeline.stage import Device, Footprint, ModelNeed, Outcome, Parameters, Step
 
 # A gain outside these bounds is no cast or fading but the photographer's light.
 _MOST_GAIN = 1.25
@@ -44,6 +44,7 @@ class Colour:
     name: ClassVar[str] = "colour"
     version: ClassVar[str] = "2"
     Parameters: ClassVar[type[Parameters]] = ColourParameters
+    footprint: ClassVar[Footprint] = Footprint(working=lambda size: 8 * size.colours, seconds=4.0)
 
     def __init__(self, parameters: ColourParameters, policy: Policy) -> None:
         self.balance, no_balance = ceiling("balance", parameters.balance, policy)

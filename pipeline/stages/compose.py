@@ -12,7 +12,7 @@ from pipeline.faces.composition import Sheet, in_order, lay_in
 from pipeline.models.store import ModelStore
 from pipeline.photograph import Decision, Face, Photograph, deepened
 from pipeline.policy import Policy
-from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
+from pipeline.stage import Device, Footprint, ModelNeed, Outcome, Parameters, Step
 
 OUTSIDE = "outside"
 
@@ -27,6 +27,7 @@ class Compose:
     name: ClassVar[str] = "compose"
     version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = ComposeParameters
+    footprint: ClassVar[Footprint] = Footprint(working=lambda size: 2 * size.stored, seconds=1.0)
 
     def __init__(self, parameters: ComposeParameters, policy: Policy) -> None:
         """Nothing to keep."""

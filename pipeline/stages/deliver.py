@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,10 +13,12 @@ from pydantic import Field, model_validator
 from pipeline.codecs import SUFFIXES, FileFormat, encode, xmp
 from pipeline.damage import stored_mask
 from pipeline.errors import ItemError, Reason, StoreError
+from pipeline.honesty.maps import edit_map, invented_map
+from pipeline.honesty.measure import measured
 from pipeline.models.catalogue import is_generative
 from pipeline.photograph import Photograph, narrowed, widened
 from pipeline.record import Event, Record
-from pipeline.stage import Outcome, Parameters
+from pipeline.stage import Footprint, Outcome, Parameters
 from pipeline.storage import Store, join
 
 # Files beyond this many bytes are read back in pieces of as many.
@@ -63,15 +66,27 @@ def mask_uri(run: str, name: str) -> str:
     return join(run, "masks", name[:2], name + ".png")
 
 
+def edits_uri(run: str, name: str) -> str:
+    """<run>/edits/<aa>/<name>.png, named as images are."""
+    return join(run, "edits", name[:2], name + ".png")
+
+
+def invented_uri(run: str, name: str) -> str:
+    """<run>/invented/<aa>/<name>.png, named as images are."""
+    return join(run, "invented", name[:2], name + ".png")
+
+
 class Deliver:
     """A record whose photograph is in the store under its own digest, and beside it the mask of its damage where any was
-    marked. Raises ItemError, and StoreError for the store's.
+    marked, and the maps of what was edited and what invented where the scan's proof came along. Raises ItemError, and
+    StoreError for the store's.
 
     recipe_id: goes into the XMP of what was changed.
     """
 
     name: ClassVar[str] = "deliver"
     version: ClassVar[str] = "3"
+    footprint: ClassVar[Footprint] = Footprint(working=lambda size: 2 * size.stored, seconds=8.0)
 
     def __init__(self, parameters: DeliverParameters, store: Store, run: str, recipe_id: str) -> None:
         self.parameters = parameters
@@ -91,6 +106,7 @@ class Deliver:
             mask_digest = hashlib.sha256(mask).hexdigest()
             where = self._place(self._mask_uri, record.item_id, mask, mask_digest)
             record = replace(record, mask_uri=where, mask_sha256=mask_digest)
+        record = self._with_honesty(record, photograph)
         return replace(
             record,
             findings={"depth": photograph.pixels.dtype.itemsize * 8} | findings,
@@ -99,6 +115,24 @@ class Deliver:
             output_bytes=len(data),
             output_width=photograph.width,
             output_height=photograph.height,
+        )
+
+    def _with_honesty(self, record: Record, photograph: Photograph) -> Record:
+        """The record with what the output's pixels, as they are encoded, say beside the scan's, and the two maps."""
+        proof = photograph.proof
+        found = None if proof is None else measured(proof, photograph, record.events, record.faces)
+        if found is None:
+            return record
+        honesty, shown = found
+        edits, invented = edit_map(shown), invented_map(shown)
+        digests = [hashlib.sha256(data).hexdigest() for data in (edits, invented)]
+        return replace(
+            record,
+            honesty=honesty,
+            edits_uri=self._place(partial(edits_uri, self.run), record.item_id, edits, digests[0]),
+            edits_sha256=digests[0],
+            invented_uri=self._place(partial(invented_uri, self.run), record.item_id, invented, digests[1]),
+            invented_sha256=digests[1],
         )
 
     def _image_uri(self, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -15,10 +15,11 @@ from pipeline.confinement import refusal, target_refusal
 from pipeline.errors import ItemError, Reason
 from pipeline.guard import Decoder, Shared
 from pipeline.guard.limits import MOST_BYTES, icc_fault
+from pipeline.honesty.proof import proof_of
 from pipeline.memory import Size, need, size_of
 from pipeline.photograph import Photograph
 from pipeline.record import Record
-from pipeline.stage import Parameters
+from pipeline.stage import Footprint, Parameters
 from pipeline.storage import Store, is_local, local_path
 
 
@@ -37,12 +38,15 @@ class Ingest:
     """A record with its source's digest and decoded photograph; or, where the bytes could be read but not decoded, with
     the digest and the reason. Raises ItemError where they could not even be read.
 
-    roots: what may be read, or None for anything. admission: asked for the memory that `stages` will need, once a
-    photograph's size is known; whoever runs them releases it. decoder: a process of its own, started when first needed.
+    roots: what may be read, or None for anything. admission: asked for the memory that stages of `working` and their `networks`
+    will need, once a photograph's size is known; whoever runs them releases it. decoder: a process of its own, started when
+    first needed.
     """
 
     name: ClassVar[str] = "ingest"
     version: ClassVar[str] = "2"
+    # The decoder's process counts, too.
+    footprint: ClassVar[Footprint] = Footprint(working=lambda size: 3 * size.stored, seconds=0.3)
 
     def __init__(
         self,
@@ -50,13 +54,15 @@ class Ingest:
         store: Store,
         roots: Sequence[str] | None = None,
         admission: Admission | None = None,
-        stages: Sequence[str] = ("ingest",),
+        working: Sequence[Callable[[Size], int]] | None = None,
+        networks: Sequence[str] = (),
     ) -> None:
         self.parameters = parameters
         self.store = store
         self.roots = roots
         self.admission = admission
-        self.stages = tuple(stages)
+        self.working = (self.footprint.working,) if working is None else tuple(working)
+        self.networks = tuple(networks)
         self.decoder = Decoder()
 
     def open(self) -> None:
@@ -83,6 +89,7 @@ class Ingest:
             except ItemError as error:
                 return record.ended(error)
         photograph, findings = _sound_metadata(photograph)
+        photograph = replace(photograph, proof=proof_of(photograph))
         return replace(
             record,
             photograph=photograph,
@@ -117,7 +124,7 @@ class Ingest:
 
     def _admit(self, size: Size) -> None:
         if self.admission is not None:
-            self.admission.hold(need(size, self.stages))
+            self.admission.hold(need(size, self.working, self.networks))
 
 
 def _sound_metadata(photograph: Photograph) -> tuple[Photograph, dict[str, Any]]:

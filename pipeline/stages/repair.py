@@ -17,7 +17,7 @@ from pipeline.models.store import ModelStore
 from pipeline.photograph import Mask, Photograph, deepened
 from pipeline.policy import Policy, ceiling
 from pipeline.removal import Denoiser, Noise, inpaint, remove_stains
-from pipeline.stage import Device, ModelNeed, Outcome, Parameters, Step
+from pipeline.stage import Device, Footprint, ModelNeed, Outcome, Parameters, Step
 
 # Noise below this standard deviation (samples 0..255) is not worth touching.
 QUIET = 2.0
@@ -47,6 +47,9 @@ class Repair:
     name: ClassVar[str] = "repair"
     version: ClassVar[str] = "5"
     Parameters: ClassVar[type[Parameters]] = RepairParameters
+    footprint: ClassVar[Footprint] = Footprint(
+        working=lambda size: 44 + 6 * size.colours, seconds=3.0, card_seconds=0.5, card_bytes=2 << 30
+    )
 
     def __init__(self, parameters: RepairParameters, policy: Policy) -> None:
         self.parameters = parameters

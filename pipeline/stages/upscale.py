@@ -20,7 +20,7 @@ from pipeline.models.store import ModelStore
 from pipeline.models.upscalers import open_upscaler, side_multiple
 from pipeline.photograph import LUMA, Photograph, Pixels, Tone, is_neutral, to_depth, widened
 from pipeline.policy import Policy
-from pipeline.stage import Device, ModelNeed, Parameters, Step
+from pipeline.stage import Device, Footprint, ModelNeed, Parameters, Step
 from pipeline.tiles import Array, Network, Tiling, run_in_memory
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class Upscale:
     name: ClassVar[str] = "upscale"
     version: ClassVar[str] = "2"
     Parameters: ClassVar[type[Parameters]] = UpscaleParameters
+    # For a scale of 4, and the large network.
+    footprint: ClassVar[Footprint] = Footprint(
+        working=lambda size: 16 * (40 + size.stored) + 24, seconds=600.0, card_seconds=1.5, card_bytes=4 << 30
+    )
 
     def __init__(self, parameters: UpscaleParameters, policy: Policy) -> None:
         self.parameters = parameters

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.damage.kinds import Kind
+from pipeline.damage.marks import shown
 from pipeline.models.damage_net import KINDS, DamageNet, folded
 from pipeline.training.samples import read_shard
 from pipeline.training.trainer import Settings, Training, export, parser_of, train
@@ -42,7 +43,7 @@ class DamageLesson:
         return DamageNet(normed=True)
 
     def batches(self, shard: int, size: int, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, ...]]:
-        """N x 3 x H x W float32 in 0..1 and N x H x W int64, mirrored and turned at random, lightness and colour varied."""
+        """N x 10 x H x W float32 and N x H x W int64, mirrored and turned at random, lightness and colour varied."""
         planes = read_shard(self.paths[shard])
         order = rng.permutation(len(planes.kinds))
         for start in range(0, len(order) - size + 1, size):
@@ -51,13 +52,13 @@ class DamageLesson:
             kinds = planes.kinds[chosen].astype(np.int64)
             turned = [_varied(p, k, rng) for p, k in zip(pixels, kinds, strict=True)]
             yield (
-                torch.from_numpy(np.stack([p.transpose(2, 0, 1) for p, _ in turned])),
+                torch.from_numpy(np.stack([shown(p).transpose(2, 0, 1) for p, _ in turned])),
                 torch.from_numpy(np.stack([k for _, k in turned])),
             )
 
     def loss(self, network: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
-        pixels, kinds = batch
-        return loss_of(network(pixels), kinds)
+        planes, kinds = batch
+        return loss_of(network(planes), kinds)
 
 
 def _varied(
@@ -77,15 +78,16 @@ def _varied(
 
 
 def loss_of(scores: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
-    """Weighted cross entropy, and what is missing from a soft Dice of each kind and of all damage together (Milletari et al.,
-    3DV 2016) over the batch."""
+    """Weighted cross entropy, and what is missing from a soft Dice (Milletari et al., 3DV 2016) over the batch: of each kind
+    that is in it, of lines and spots together, and of all damage."""
     weights = torch.tensor(_WEIGHTS, device=scores.device)
     entropy = functional.cross_entropy(scores, kinds, weight=weights)
     chances = scores.softmax(1)
     truth = functional.one_hot(kinds, KINDS).permute(0, 3, 1, 2).to(chances.dtype)
-    dice = [_dice(chances[:, kind], truth[:, kind]) for kind in Kind if kind]
-    dice.append(_dice(1 - chances[:, 0], 1 - truth[:, 0]))
-    return entropy + 1 - torch.stack(dice).mean()
+    thin = [Kind.LINE, Kind.SPOT]
+    groups = [[kind] for kind in Kind if kind] + [thin, [kind for kind in Kind if kind]]
+    dice = [_dice(chances[:, group].sum(1), truth[:, group].sum(1)) for group in groups if bool(truth[:, group].any())]
+    return entropy + 1 - torch.stack(dice).mean() if dice else entropy
 
 
 def _dice(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -93,10 +95,13 @@ def _dice(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    usual = Settings()
+    # Many small steps: on a few cores a network sees too few of them otherwise.
+    usual = Settings(batch=4, rate=1.5e-3)
     parser = parser_of(__doc__ or "", usual)
     parser.add_argument("--samples", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     paths = sorted(options.samples.glob("shard-*.npy"))
     if not paths:
         parser.error(f"{options.samples} holds no shard: python -m pipeline.training.samples makes them")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tests.audit.delivered import IMAGES, MASKS
+from tests.audit.delivered import BESIDE, EDITS, IMAGES, INVENTED, MASKS
 from tests.audit.places import Place, place, read_uri
 from tests.audit.reader import (
     INDEX,
@@ -50,14 +50,15 @@ _STATUSES = ("restored", "refused", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """ended: photographs by status, and by status and reason. outputs, masks, sources: files hashed. compared: photographs held
-    against the reference. faults: what is wrong. orphans: what a kill left over and `gc` may remove."""
+    """ended: photographs by status, and by status and reason. outputs, masks, maps, sources: files hashed. compared:
+    photographs held against the reference. faults: what is wrong. orphans: what a kill left over and `gc` may remove."""
 
     run: str
     photographs: int
     ended: Mapping[str, int]
     outputs: int
     masks: int
+    maps: int
     sources: int
     compared: int
     faults: tuple[Fault, ...]
@@ -87,14 +88,14 @@ def audit(
     view = read_view(here, notes)
     for fault in _rows(manifest, view, known):
         notes.faults.append(fault)
-    outputs, masks = IMAGES.digests(here, view, notes), MASKS.digests(here, view, notes)
+    delivered = {folder.name: folder.digests(here, view, notes) for folder in (IMAGES, *BESIDE)}
     _seals(here, notes)
     _leases(here, view, notes)
     _leftovers(here, manifest, named, view, notes)
     hashed = _sources(manifest, view, source_endpoint or endpoint, notes) if sources else 0
     compared = 0
     if reference is not None:
-        compared = _compare(place(reference, endpoint), view, outputs, masks, notes)
+        compared = _compare(place(reference, endpoint), view, delivered, notes)
     ended = Counter(
         row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}" for row in view.live.values()
     )
@@ -102,8 +103,9 @@ def audit(
         run,
         len(manifest),
         dict(ended),
-        len(outputs),
-        len(masks),
+        len(delivered[IMAGES.name]),
+        len(delivered[MASKS.name]),
+        len(delivered[EDITS.name]) + len(delivered[INVENTED.name]),
         hashed,
         compared,
         tuple(notes.faults),
@@ -201,12 +203,13 @@ def _rows(manifest: Mapping[str, Mapping[str, Any]], view: View, known: Mapping[
                 yield Fault("row", item, f"is restored and has no {', '.join(absent)}")
             if row["reason"] is not None:
                 yield Fault("row", item, f"is restored with the reason {row['reason']}")
-            if (row["mask_uri"] is None) != (row["mask_sha256"] is None):
-                yield Fault("row", item, "has one of mask_uri and mask_sha256 without the other")
+            for folder in BESIDE:
+                if (row[folder.uri] is None) != (row[folder.sha256] is None):
+                    yield Fault("row", item, f"has one of {folder.uri} and {folder.sha256} without the other")
         elif not row["reason"]:
             yield Fault("row", item, f"is {row['status']} without a reason")
-        elif row["mask_uri"] is not None:
-            yield Fault("row", item, f"is {row['status']} and names a mask")
+        elif named := [folder.uri for folder in BESIDE if row[folder.uri] is not None]:
+            yield Fault("row", item, f"is {row['status']} and has {', '.join(named)}")
 
 
 def _leases(run: Place, view: View, notes: Notes) -> None:
@@ -226,7 +229,7 @@ def _leases(run: Place, view: View, notes: Notes) -> None:
 
 def _leftovers(run: Place, manifest: Mapping[str, Any], named: set[str], view: View, notes: Notes) -> None:
     """Every name below the run is explained, an orphan, or a fault."""
-    delivered = IMAGES.keys(view) | MASKS.keys(view)
+    delivered = set().union(*(folder.keys(view) for folder in (IMAGES, *BESIDE)))
     for key in run.list():
         if key == "run.json" or key in view.counted | delivered | named or _ATTEMPTS.fullmatch(key):
             continue
@@ -244,8 +247,8 @@ def _leftovers(run: Place, manifest: Mapping[str, Any], named: set[str], view: V
             notes.orphan("index", key, "left over from a plan or an update that was killed or overtaken")
         elif IMAGES.explains(key, manifest):
             notes.orphan("image", key, "no row that counts names it")
-        elif MASKS.explains(key, manifest):
-            notes.orphan("mask", key, "no row that counts names it")
+        elif any(folder.explains(key, manifest) for folder in BESIDE):
+            notes.orphan("mask" if MASKS.explains(key, manifest) else "map", key, "no row that counts names it")
         else:
             notes.fault("unexplained", key, "nothing explains this file")
 
@@ -279,10 +282,10 @@ def _sources(manifest: Mapping[str, Mapping[str, Any]], view: View, endpoint: st
     return hashed
 
 
-def _compare(reference: Place, view: View, outputs: Mapping[str, str], masks: Mapping[str, str], notes: Notes) -> int:
+def _compare(reference: Place, view: View, delivered: Mapping[str, Mapping[str, str]], notes: Notes) -> int:
     known = Notes()
     theirs = read_view(reference, known)
-    digests, drawn = IMAGES.digests(reference, theirs, known), MASKS.digests(reference, theirs, known)
+    digests = {folder.name: folder.digests(reference, theirs, known) for folder in (IMAGES, *BESIDE)}
     for fault in known.faults:
         notes.fault("reference", fault.place, f"the reference itself has a fault: {fault.kind}: {fault.message}")
     for item in view.live.keys() ^ theirs.live.keys():
@@ -293,10 +296,10 @@ def _compare(reference: Place, view: View, outputs: Mapping[str, str], masks: Ma
         for name in ("status", "reason", "source_sha256"):
             if mine[name] != other[name]:
                 notes.fault("unequal", item, f"{name} is {mine[name]}; in the reference it is {other[name]}")
-        if outputs.get(item) != digests.get(item):
-            notes.fault("unequal", item, "its image has other bytes than the reference's")
-        if masks.get(item) != drawn.get(item):
-            notes.fault("unequal", item, "its mask has other bytes than the reference's")
+        for name, found in delivered.items():
+            if found.get(item) != digests[name].get(item):
+                what = {IMAGES.name: "image", MASKS.name: "mask"}.get(name, f"map of {name}")
+                notes.fault("unequal", item, f"its {what} has other bytes than the reference's")
     return len(both)
 
 
@@ -319,8 +322,9 @@ def main() -> int:
         for fault in found.faults:
             print(f"{fault.kind:<12} {fault.place}: {fault.message}")
         print(
-            f"{found.photographs} photographs, {found.outputs} outputs, {found.masks} masks and {found.sources} sources hashed,"
-            f" {found.compared} compared: {len(found.faults)} faults, {len(found.orphans)} orphans"
+            f"{found.photographs} photographs, {found.outputs} outputs, {found.masks} masks,"
+            f" {found.maps} maps and {found.sources} sources hashed, {found.compared} compared:"
+            f" {len(found.faults)} faults, {len(found.orphans)} orphans"
         )
     return 1 if found.faults else 0
 

@@ -1,4 +1,4 @@
-"""Images and masks below a run, as docs/run-directory.md names them."""
+"""Images, masks and maps below a run, as docs/run-directory.md names them."""
 
 from __future__ import annotations
 
@@ -70,3 +70,7 @@ def _named(folder: str, suffix: str) -> re.Pattern[str]:
 
 IMAGES = Folder("images", _named("images", "[a-z0-9]+"), "output_uri", "output_sha256", "output_bytes")
 MASKS = Folder("masks", _named("masks", "png"), "mask_uri", "mask_sha256", None)
+EDITS = Folder("edits", _named("edits", "png"), "edits_uri", "edits_sha256", None)
+INVENTED = Folder("invented", _named("invented", "png"), "invented_uri", "invented_sha256", None)
+# Files that a restored row may go without.
+BESIDE = (MASKS, EDITS, INVENTED)

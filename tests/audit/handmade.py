@@ -41,6 +41,10 @@ _ROW = pa.schema(
         ("output_bytes", pa.int64()),
         ("mask_uri", pa.string()),
         ("mask_sha256", pa.string()),
+        ("edits_uri", pa.string()),
+        ("edits_sha256", pa.string()),
+        ("invented_uri", pa.string()),
+        ("invented_sha256", pa.string()),
         ("run_id", pa.string()),
         ("recipe_id", pa.string()),
         ("committed_at", pa.timestamp("us", tz="UTC")),
@@ -65,6 +69,11 @@ def image_key(number: int, data: bytes | None = None) -> str:
 
 def mask_key(number: int, data: bytes | None = None) -> str:
     return image_key(number, data).replace("images/", "masks/")
+
+
+def map_key(kind: str, number: int) -> str:
+    """kind: `edits` or `invented`."""
+    return image_key(number).replace("images/", f"{kind}/")
 
 
 def loose_key(term: int, numbers: Sequence[int]) -> str:
@@ -92,7 +101,8 @@ class Handmade:
         return dict.fromkeys(_MANIFEST.names) | row | others
 
     def row(self, number: int, term: int, reason: str | None = None, **others: Any) -> dict[str, Any]:
-        """A restored photograph, whose image is put in its place, or one that ended for a reason. Even numbers have a mask."""
+        """A restored photograph, whose image is put in its place, or one that ended for a reason. Even numbers have a mask,
+        multiples of three have maps."""
         row = {name: self.planned(number)[name] for name in _ROW.names[:4]} | {
             "status": "refused",
             "reason": reason,
@@ -116,6 +126,10 @@ class Handmade:
                 mask = f"mask of {number}".encode()
                 self.tree[mask_key(number)] = mask
                 row |= {"mask_uri": f"/where/it/was/{mask_key(number)}", "mask_sha256": sha(mask)}
+            for kind in ("edits", "invented") if number % 3 == 0 else ():
+                drawn = f"{kind} of {number}".encode()
+                self.tree[map_key(kind, number)] = drawn
+                row |= {f"{kind}_uri": f"/where/it/was/{map_key(kind, number)}", f"{kind}_sha256": sha(drawn)}
         return dict.fromkeys(_ROW.names) | row | others
 
     def commit(self, term: int, *rows: Mapping[str, Any], folder: int | None = None) -> str:

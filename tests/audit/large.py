@@ -24,6 +24,7 @@ import skimage.data
 import tifffile
 
 from pipeline.memory import Size, need
+from pipeline.stages import FOOTPRINTS
 
 
 def peak(pid: str = "self") -> float:
@@ -86,10 +87,11 @@ def main() -> None:
     pixels ^= cv2.randu(pixels[:512].copy(), 0, 4096).repeat(-(-height // 512), axis=0)[:height]
     tifffile.imwrite(work / "scan.tif", pixels, photometric="rgb", compression="zlib", rowsperstrip=64)
     del pixels
+    working = [FOOTPRINTS[name].working for name in ("ingest", "colour", "deliver")]
     answer: dict[str, Any] = {
         "pixels": [width, height],
         "file_megabytes": round((work / "scan.tif").stat().st_size / 1e6),
-        "declared_gigabytes": round(need(Size(width, height, 3, 16), ["ingest", "colour", "deliver"]) / 1e9, 2),
+        "declared_gigabytes": round(need(Size(width, height, 3, 16), working) / 1e9, 2),
     }
     for stages in ([], ["colour"]):
         (work / "run").mkdir()

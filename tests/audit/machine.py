@@ -39,6 +39,23 @@ def free_port() -> int:
         return port
 
 
+def head_without_cpus(store_bytes: int) -> Any:
+    """A simulated cluster of a head alone, which works on nothing, on ports that no other Ray of this machine has."""
+    from ray.cluster_utils import Cluster
+
+    return Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "object_store_memory": store_bytes,
+            "include_dashboard": False,
+            "dashboard_agent_listen_port": free_port(),
+            "ray_client_server_port": free_port(),
+            "include_log_monitor": False,
+        },
+    )
+
+
 @contextmanager
 def machine(folder: Path) -> Iterator[Machine]:
     """The cluster as long as the body runs. `environment` must be in force before ray is imported."""
@@ -53,19 +70,7 @@ def machine(folder: Path) -> Iterator[Machine]:
 
 class Machine:
     def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0,
-                "object_store_memory": _STORE_BYTES,
-                "include_dashboard": False,
-                "dashboard_agent_listen_port": free_port(),
-                "ray_client_server_port": free_port(),
-                "include_log_monitor": False,
-            },
-        )
+        self._cluster = head_without_cpus(_STORE_BYTES)
         self._nodes: list[Any] = []
         for _ in range(2):
             self._add()

@@ -38,6 +38,13 @@ _COLUMNS = {
     "recipe_id": pa.string(),
     "term": pa.int64(),
 }
+# Rows that an older version wrote lack them.
+_LATER = {
+    "edits_uri": pa.string(),
+    "edits_sha256": pa.string(),
+    "invented_uri": pa.string(),
+    "invented_sha256": pa.string(),
+}
 _TRIES = 10
 
 
@@ -257,7 +264,13 @@ def _rows(data: bytes, key: str, notes: Notes) -> Iterator[_Found]:
     table = parquet(data, key, notes, "torn", _COLUMNS)
     if table is None:
         return
-    for index, row in enumerate(table.select(list(_COLUMNS)).to_pylist()):
+    later = [name for name in _LATER if name in table.column_names]
+    if any(table.schema.field(name).type != _LATER[name] for name in later):
+        notes.fault("torn", key, f"columns are not as they should be: one of {', '.join(later)}")
+        return
+    bare = dict.fromkeys(_LATER)
+    for index, found in enumerate(table.select([*_COLUMNS, *later]).to_pylist()):
+        row = bare | found
         if row["item_id"] is None or row["term"] is None:
             notes.fault("row", key, f"row {index} has no item_id or no term")
             continue

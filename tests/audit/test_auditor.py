@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import subprocess
 import sys
@@ -10,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.audit import auditor, delivered, places, reader
-from tests.audit.handmade import Handmade, Tree, image_key, item_id, loose_key, make_run, mask_key, sha
+from tests.audit.handmade import Handmade, Tree, image_key, item_id, loose_key, make_run, map_key, mask_key, sha
 from tests.audit.reader import Notes, read_view
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +69,7 @@ def test_a_sound_run_has_neither_faults_nor_orphans(shelf: Shelf) -> None:
     assert found.clean
     # Of 10 photographs 7 were restored; 8 was never read, and the file of 0 is now that of 9.
     assert (found.photographs, found.outputs, found.sources, found.compared) == (10, 7, 8, 10)
-    assert found.masks == 3
+    assert (found.masks, found.maps) == (3, 8)
     assert found.ended == {
         "restored": 7,
         "refused: truncated": 1,
@@ -298,6 +300,26 @@ def mask_of_a_refused_photograph(run: Handmade) -> None:
     run.commit(3, run.row(7, 3, "truncated", mask_uri=f"/x/{mask_key(7)}", mask_sha256=sha(b"")))
 
 
+def lost_map(run: Handmade) -> None:
+    del run.tree[map_key("edits", 6)]
+
+
+def flipped_map(run: Handmade) -> None:
+    flip(run.tree, map_key("invented", 6))
+
+
+def map_without_a_digest(run: Handmade) -> None:
+    run.commit(3, run.row(6, 3, invented_sha256=None), run.row(5, 3))
+
+
+def map_of_a_refused_photograph(run: Handmade) -> None:
+    run.commit(3, run.row(7, 3, "truncated", edits_uri=f"/x/{map_key('edits', 7)}", edits_sha256=sha(b"")))
+
+
+def extra_map(run: Handmade) -> None:
+    run.tree[map_key("edits", 77)] = b"?"
+
+
 def extra_mask(run: Handmade) -> None:
     run.tree[mask_key(77)] = b"?"
 
@@ -368,6 +390,11 @@ PLANTS = [
     (anothers_mask, "row"),
     (mask_without_a_digest, "row"),
     (mask_of_a_refused_photograph, "row"),
+    (lost_map, "lost"),
+    (flipped_map, "altered"),
+    (map_without_a_digest, "row"),
+    (map_of_a_refused_photograph, "row"),
+    (extra_map, "unexplained"),
     (extra_mask, "unexplained"),
     (extra_file_among_masks, "unexplained"),
     (changed_source, "source"),
@@ -436,6 +463,8 @@ LEFTOVERS: list[tuple[str, bytes, str]] = [
     (mask_key(1), b"of an attempt that saw damage where the one that counts saw none", "mask"),
     (mask_key(2, b"other bytes"), b"other bytes", "mask"),
     ("masks/ab/.x.png.0f0f.part", b"", "temporary"),
+    (map_key("edits", 7), b"delivered, and killed before the commit", "map"),
+    (map_key("invented", 1), b"of an attempt that was measured, as the one that counts was not", "map"),
     ("provenance/parts/00000001-" + "ab" * 6 + ".parquet", b"torn", "part"),
     (f"manifest/part-00000007-00000001-{'ab' * 6}.parquet", b"", "manifest-part"),
     ("manifest/index-00000002.json", INDEX_OF_ANOTHER, "index"),
@@ -520,6 +549,11 @@ def no_mask(run: Handmade) -> None:
     del run.tree[mask_key(2)]
 
 
+def other_map(run: Handmade) -> None:
+    run.commit(3, run.row(6, 3, edits_sha256=sha(b"other bytes")), run.row(5, 3))
+    run.tree[map_key("edits", 6)] = b"other bytes"
+
+
 def other_reason(run: Handmade) -> None:
     run.commit(3, run.row(7, 3, "worker-died", status="failed"))
 
@@ -528,7 +562,7 @@ def one_photograph_less(run: Handmade) -> None:
     del run.tree[loose_key(3, [8])]
 
 
-@pytest.mark.parametrize("plant", [other_bytes, other_mask, no_mask, other_reason, one_photograph_less])
+@pytest.mark.parametrize("plant", [other_bytes, other_mask, no_mask, other_map, other_reason, one_photograph_less])
 def test_a_run_that_differs_from_its_reference_is_found(shelf: Shelf, plant: Callable[[Handmade], None]) -> None:
     run, other = make_run(f"{shelf.root}/scans"), make_run(f"{shelf.root}/scans")
     plant(run)
@@ -543,9 +577,8 @@ def test_a_reference_with_faults_is_no_reference(shelf: Shelf) -> None:
     assert {fault.kind for fault in auditor.audit(place, reference=reference).faults} == {"reference", "unequal"}
 
 
-DIGESTED = sorted(
-    key for key in make_run("/").tree if key.startswith(("images/", "masks/", "provenance/parts/", "manifest/part-"))
-)
+_WITH_DIGEST = ("images/", "masks/", "edits/", "invented/", "provenance/parts/", "manifest/part-")
+DIGESTED = sorted(key for key in make_run("/").tree if key.startswith(_WITH_DIGEST))
 
 
 @settings(max_examples=60, deadline=None)
@@ -563,6 +596,26 @@ def test_no_flipped_bit_of_what_has_a_digest_goes_unseen(
         put_file(f"{folder}/{name}", content)
     found = auditor.audit(str(folder), sources=False)
     assert any(key.rsplit("/", 1)[1].startswith(fault.place) or key == fault.place for fault in found.faults)
+
+
+def test_a_run_of_before_there_were_maps_is_sound(tmp_path: Path) -> None:
+    run = make_run(str(tmp_path / "scans"))
+    later = ("edits_uri", "edits_sha256", "invented_uri", "invented_sha256")
+    for key in [
+        key for key in run.tree if key.startswith(("edits/", "invented/", "provenance/parts/", "provenance/seals/"))
+    ]:
+        del run.tree[key]
+    run.commit(1, run.row(0, 1), run.row(1, 1))
+    run.commit(2, run.row(3, 2), run.row(4, 2, "truncated"))
+    for key in [key for key in run.tree if key.startswith("provenance/terms/")]:
+        target = io.BytesIO()
+        pq.write_table(pq.read_table(io.BytesIO(run.tree[key])).drop_columns(list(later)), target)
+        run.tree[key] = target.getvalue()
+    for key in [key for key in run.tree if key.startswith(("edits/", "invented/"))]:
+        del run.tree[key]
+    for name, content in run.tree.items():
+        put_file(f"{tmp_path}/run/{name}", content)
+    assert auditor.audit(f"{tmp_path}/run", sources=False).faults == ()
 
 
 class Busy:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -25,9 +25,10 @@ from jobs.spec import JobSpec, parse_spec
 from pipeline import provenance
 from pipeline.damage import REPAIRED, Kind, mask_png
 from pipeline.errors import Status
+from pipeline.honesty.row import Honesty, Measures
 from pipeline.photograph import Analysis, Decision, Face, Likeness
 from pipeline.record import MANIFEST, Event, Record, from_manifest
-from pipeline.stages.deliver import image_uri, mask_uri
+from pipeline.stages.deliver import edits_uri, image_uri, invented_uri, mask_uri
 from pipeline.storage import Store
 
 Answer = tuple[int, str, str]
@@ -198,6 +199,12 @@ def _face(left: float) -> Face:
     )
 
 
+def _honesty(risk: float) -> Honesty:
+    """Measures of a photograph that nothing was enlarged of."""
+    values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Measures)), 0.5)
+    return Honesty(Measures(**(values | {"step": 1, "unsupported_peak": None, "psnr": 40.0})), risk)
+
+
 def _restored(record: Record, run: str, store: Store, output: bytes, faces: int, mask: bytes | None = None) -> Record:
     uri = image_uri(run, record.item_id, "png")
     store.put(uri, output)
@@ -207,6 +214,13 @@ def _restored(record: Record, run: str, store: Store, output: bytes, faces: int,
         where = mask_uri(run, record.item_id)
         store.put(where, mask)
         record = replace(record, mask_uri=where, mask_sha256=_sha(mask))
+    maps = [f"the map of {what} of {record.item_no}".encode() for what in ("edits", "invented")]
+    wheres = [edits_uri(run, record.item_id), invented_uri(run, record.item_id)]
+    for where, data in zip(wheres, maps, strict=True):
+        store.put(where, data)
+    record = replace(record, honesty=_honesty(0.25 + record.item_no / 2))
+    record = replace(record, edits_uri=wheres[0], edits_sha256=_sha(maps[0]))
+    record = replace(record, invented_uri=wheres[1], invented_sha256=_sha(maps[1]))
     model = {"id": "gfpgan-v1.4", "sha256": "e" * 64, "licence": "Apache-2.0"}
     return replace(
         record,

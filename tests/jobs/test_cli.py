@@ -107,7 +107,19 @@ def test_help_is_no_error(albumen: Call, arguments: tuple[str, ...], said: str) 
 
 def test_help_names_every_command(albumen: Call) -> None:
     _, out, _ = albumen("--help")
-    for command in ("demo", "plan", "run", "submit", "status", "logs", "stop", "query", "verify", "models"):
+    for command in (
+        "demo",
+        "plan",
+        "calibrate",
+        "run",
+        "submit",
+        "status",
+        "logs",
+        "stop",
+        "query",
+        "verify",
+        "models",
+    ):
         assert f"\n  {command} " in out
 
 
@@ -158,7 +170,8 @@ def test_plan_says_what_will_happen(albumen: Call, job: Path, scans: Path) -> No
     assert lines[2].startswith("Source    4 photographs, 0.0 MB")
     assert "Left out  1 .txt" in lines
     assert "Model     retinaface-resnet50  MIT  not installed: its stage does without and records it" in lines
-    assert "Pool      ingest + analyse + repair + colour + deliver" in lines
+    assert any(line.startswith("Pool      ingest+analyse+repair+colour+deliver  ") for line in lines)
+    assert any(line.startswith("Foreseen  nothing: the recipe was not calibrated") for line in lines)
     assert lines[-1] == f"  albumen run {job}"
 
 
@@ -185,6 +198,8 @@ def test_plan_in_json(albumen: Call, job: Path) -> None:
     detector = {"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}
     assert answer["models"] == [detector | {"commercial_use": "allowed"}]
     assert answer["pools"] == ["ingest+analyse+repair+colour+deliver"]
+    assert [pool["name"] for pool in answer["layout"]["pools"]] == answer["pools"]
+    assert answer["foreseen"] is None
     assert json.loads(albumen("plan", job, "--json")[1]) == answer
 
 
@@ -255,7 +270,7 @@ def test_query_with_wrong_sql_is_code_2(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("query", finished.run, "SELECT nothing")
     assert (code, out) == (2, "")
     assert err.startswith("albumen: query: Binder Error")
-    assert err.endswith("Views: photographs, events, faces, damage, manifest, runs.\n")
+    assert err.endswith("Views: photographs, events, faces, damage, honesty, manifest, runs.\n")
 
 
 @pytest.mark.parametrize("name", ["Blatt [/b] 3.png", "Blatt [bold]3.png", "[red]"])
@@ -273,12 +288,15 @@ def test_query_prints_two_columns_of_one_name(albumen: Call, finished: Plan) -> 
 
 def test_verify_of_a_sound_run_is_code_0(albumen: Call, finished: Plan) -> None:
     code, out, err = albumen("verify", finished.run)
-    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed: no fault\n", "")
+    assert (code, out, err) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed: no fault\n", "")
 
 
 def test_verify_of_the_sources_says_so(albumen: Call, finished: Plan) -> None:
     code, out, _ = albumen("verify", finished.run, "--sources")
-    assert (code, out) == (0, "4 photographs, 2 outputs hashed, 1 masks hashed, 4 sources hashed: no fault\n")
+    assert (code, out) == (
+        0,
+        "4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed, 4 sources hashed: no fault\n",
+    )
 
 
 def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, finished: Plan) -> None:
@@ -289,7 +307,7 @@ def test_verify_of_a_damaged_run_is_code_1_and_names_every_fault(albumen: Call, 
     assert (code, err) == (1, "")
     assert f"lost        {one}: " in out
     assert f"altered     {two}: " in out
-    assert out.endswith("4 photographs, 2 outputs hashed, 1 masks hashed: 2 faults\n")
+    assert out.endswith("4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed: 2 faults\n")
 
 
 def test_verify_in_json(albumen: Call, finished: Plan) -> None:
@@ -404,7 +422,7 @@ def test_an_interrupt_is_code_130(albumen: Call, job: Path, monkeypatch: pytest.
 
 
 def test_an_interrupted_run_says_how_to_go_on(albumen: Call, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(plan: object, watch: object, *, retry: bool) -> None:
+    def interrupt(plan: object, watch: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "execute", interrupt)
@@ -416,7 +434,7 @@ def test_an_interrupted_run_says_how_to_go_on(albumen: Call, job: Path, monkeypa
 def test_a_run_that_is_asked_to_end_stops_as_for_an_interrupt(
     albumen: Call, job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(plan: object, watch: object, *, retry: bool) -> None:
+    def asked(plan: object, watch: object, **options: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(run, "execute", asked)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.connect import Resources
+from cluster.nodes import Node
 from jobs import drive, lease, run
 from jobs.choices import Changed
 from jobs.drive import Driver
@@ -48,7 +49,7 @@ class Cluster:
     @contextlib.contextmanager
     def connect(self, address: str | None, cpus: int | None) -> Iterator[Resources]:
         self.connected += 1
-        yield Resources(cpus=4, gpus=0, nodes=1, node_cpus=4)
+        yield Resources((Node(4.0),))
 
     def restore(
         self, work: Any, pools: Any, pending: Sequence[pa.Table], *, alone: bool, watch: Callable[[Any], Sequence[str]]
@@ -168,9 +169,9 @@ def test_neighbours_in_a_block_are_not_quarantined(
 ) -> None:
     monkeypatch.setattr(drive, "_BLOCKS", 2)
     cluster.kills = {"b"}
-    assert (go(plan).failed, cluster.passes[0]) == (1, (False, [["a", "b"], ["c", "d"]]))
-    assert cluster.tried[1:] == [(True, "ab"), (True, "b")]
-    assert rows(plan)["a"]["status"] == "refused"
+    assert (go(plan).failed, cluster.passes[0]) == (1, (False, [["a", "c"], ["b", "d"]]))
+    assert cluster.tried[1:] == [(True, "bd"), (True, "b")]
+    assert rows(plan)["d"]["status"] == "refused"
 
 
 def test_suspects_of_an_earlier_driver_are_met_alone(plan: Plan, cluster: Cluster) -> None:

@@ -155,6 +155,20 @@ def test_an_image_that_a_later_attempt_replaced_is_an_orphan(finished: Plan) -> 
     assert (before.exists(), after.exists()) == (False, True)
 
 
+@pytest.mark.parametrize("kind", ["edits", "invented"])
+def test_a_map_that_a_later_attempt_replaced_is_an_orphan(finished: Plan, kind: str) -> None:
+    [row] = [row for row in provenance.live(Store(), finished.run).to_pylist() if row["item_no"] == 0]
+    before = Path(row[f"{kind}_uri"])
+    after = before.with_name(f"{A}-0123456789ab.png")
+    after.write_bytes(before.read_bytes())
+    record = _restored(finished, row | {f"{kind}_uri": str(after)})
+    with lease.hold(Store(), finished.run, "run") as held:
+        provenance.commit(Store(), finished.run, finished.stamp(held.term), [record])
+    assert [(orphan.kind, orphan.uri) for orphan in orphans(finished.run)] == [(kind, str(before))]
+    collect(finished.run)
+    assert (before.exists(), after.exists()) == (False, True)
+
+
 def test_a_mask_that_a_later_attempt_replaced_is_an_orphan(finished: Plan) -> None:
     [row] = [row for row in provenance.live(Store(), finished.run).to_pylist() if row["item_no"] == 0]
     before, after = Path(row["mask_uri"]), Path(row["mask_uri"]).with_name(f"{A}-0123456789ab.png")
@@ -276,6 +290,7 @@ def _restored(plan: Plan, row: dict[str, Any]) -> Record:
         output_sha256=row["output_sha256"],
         mask_uri=row["mask_uri"],
         mask_sha256=row["mask_sha256"],
+        **{name: row[name] for name in ("edits_uri", "edits_sha256", "invented_uri", "invented_sha256")},
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.connect import Resources
+from cluster.nodes import Node
 from jobs.graph import plan_pools, stage_groups
 from jobs.run import Summary, describe, summarise
 from jobs.rundir import ModelUse, Plan, prepare
@@ -89,7 +90,7 @@ def test_every_stage_is_in_one_pool_and_in_order(planned: Planned, installed: se
 
 
 def test_pools_fit_a_small_machine(planned: Planned) -> None:
-    pools = plan_pools(planned(), Resources(cpus=4, gpus=0, nodes=1, node_cpus=4))
+    pools = plan_pools(planned(), Resources((Node(4.0),)))
     assert [pool.name for pool in pools] == ["ingest+analyse+repair+faces", "upscale", "compose+colour+deliver"]
     assert [pool.size for pool in pools] == [1, 1, 1]
     assert sum(pool.size * pool.cpus for pool in pools) <= 4
@@ -98,7 +99,7 @@ def test_pools_fit_a_small_machine(planned: Planned) -> None:
 
 
 def test_a_card_goes_to_networks_only(planned: Planned) -> None:
-    pools = plan_pools(planned({EMBEDDED, DETECTOR, RESTORER}), Resources(cpus=16, gpus=1, nodes=1, node_cpus=16))
+    pools = plan_pools(planned({EMBEDDED, DETECTOR, RESTORER}), Resources((Node(16.0, 1.0),)))
     on_card = {pool.name: pool.gpus for pool in pools if pool.gpus}
     assert list(on_card) == ["analyse", "faces", "upscale"]
     assert on_card["upscale"] > on_card["faces"] > on_card["analyse"] > 0
@@ -108,13 +109,13 @@ def test_a_card_goes_to_networks_only(planned: Planned) -> None:
 @pytest.mark.parametrize("stage", ["ingest", "repair", "faces"])
 def test_a_size_may_name_any_stage_of_a_pool(planned: Planned, stage: str) -> None:
     plan = planned(cluster={"pools": {stage: 3}})
-    pools = plan_pools(plan, Resources(cpus=8, gpus=0, nodes=1, node_cpus=8))
+    pools = plan_pools(plan, Resources((Node(8.0),)))
     assert pools[0].size == 3
     assert sum(pool.size * pool.cpus for pool in pools) <= 8
 
 
 def test_a_size_of_one_pool_leaves_the_others_alone(planned: Planned) -> None:
-    resources = Resources(cpus=8, gpus=0, nodes=1, node_cpus=8)
+    resources = Resources((Node(8.0),))
     before = plan_pools(planned(), resources)
     after = plan_pools(planned(cluster={"pools": {"deliver": 2}}), resources)
     assert after[:2] == before[:2]
@@ -156,5 +157,6 @@ def test_a_summary_as_plain_values(finished: Plan) -> None:
         "failed": 1,
         "worked_on": 4,
         "seconds": 12.3,
+        "foreseen_seconds": None,
         "exit_code": 3,
     }

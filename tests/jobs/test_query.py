@@ -162,7 +162,7 @@ def test_a_run_that_only_was_planned_answers_with_nothing(make_spec: Callable[..
 def test_a_question_that_cannot_be_answered(sql: Sql, text: str, said: str) -> None:
     with pytest.raises(SpecError, match=f"^query: (.|\n)*{said}") as caught:
         sql(text)
-    assert caught.value.hint == "Views: photographs, events, faces, damage, manifest, runs."
+    assert caught.value.hint == "Views: photographs, events, faces, damage, honesty, manifest, runs."
 
 
 def test_no_question_is_no_answer(sql: Sql) -> None:

@@ -354,6 +354,10 @@ def test_what_the_questions_say(finished: Plan) -> None:
             (1, 0.875),
             (2, 0.875),
         ]
+        assert [(row["risk"], row["residual_peak"], row["unsupported_peak"]) for row in ask("riskiest")] == [
+            (0.75, 0.5, None),
+            (0.25, 0.5, None),
+        ]
         [model] = ask("by-model")
         assert (model["model"], model["photographs"], model["seconds"]) == ("gfpgan-v1.4", 2, 1.0)
         assert [(row["kind"], row["photographs"], row["left_on"]) for row in ask("damage")] == [

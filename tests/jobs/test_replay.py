@@ -183,6 +183,7 @@ def test_photographs_of_many_formats_and_depths_come_out_again(many: Plan) -> No
     assert ended == {"22-cmyk.jpg": "unsupported", "23-broken.jpg": "truncated", "24-none.png": "not-an-image"}
     assert {row["depth"] for row in rows.values()} == {8, 16, None}
     assert sum(row["mask_sha256"] is not None for row in rows.values()) >= 15
+    assert sum(row["honesty"] is not None and row["edits_sha256"] is not None for row in rows.values()) == 21
     assert {one.events for one in done} == {1, 5}
     assert contents(many.run) == before
 
@@ -197,6 +198,11 @@ def test_what_is_derived_can_be_kept(two: Plan, tmp_path: Path) -> None:
     for item, path in masks.items():
         assert path.read_bytes() == Path(two.run, "masks", item[:2], f"{item}.png").read_bytes()
     assert masks
+    for kind in ("edits", "invented"):
+        for path in (tmp_path / "again").glob(f"*.{kind}.png"):
+            item = path.name.removesuffix(f".{kind}.png")
+            assert path.read_bytes() == Path(two.run, kind, item[:2], f"{item}.png").read_bytes()
+        assert len(list((tmp_path / "again").glob(f"*.{kind}.png"))) == 2
     # A second time the same bytes are there already, and that is right.
     assert all(one.equal for one in replayed(two, output=tmp_path / "again"))
     Path(done[0].kept or "").write_bytes(b"mine")
@@ -254,7 +260,10 @@ def test_a_changed_policy_is_named_as_another_recipe_and_the_first_event_that_di
     assert [cause.kind for cause in one.causes] == ["recipe"]
     assert not one.equal
     assert (one.results[0].kind, one.results[0].what.split(",")[0]) in (("event", "3 repair"), ("event", "4 colour"))
-    assert one.results[-1].kind in ("output", "mask")
+    kinds = [result.kind for result in one.results]
+    assert "output" in kinds
+    # What is measured on another output comes behind it.
+    assert kinds[-1] in ("output", "mask", "map", "honesty")
 
 
 def test_a_changed_stage_is_named(two: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,6 +310,29 @@ def test_other_bytes_of_the_output_are_named(two: Plan) -> None:
     row_of(two, lambda row: row.update(output_sha256="0" * 64))
     one = replayed(two)[0]
     assert [result.kind for result in one.results] == ["output"]
+
+
+@pytest.mark.parametrize("name", ["edits", "invented"])
+def test_other_bytes_of_a_map_are_named(two: Plan, name: str) -> None:
+    row_of(two, lambda row: row.update({f"{name}_sha256": "0" * 64}))
+    one = replayed(two)[0]
+    assert not one.equal
+    assert [(result.kind, result.what) for result in one.results] == [("map", name)]
+
+
+def test_another_measure_is_named(two: Plan) -> None:
+    row_of(two, lambda row: row["honesty"].update(risk=0.0, grain=row["honesty"]["grain"] * (1 + 1e-9)))
+    one = replayed(two)[0]
+    assert [(result.kind, result.what, result.recorded) for result in one.results] == [("honesty", "risk", "0.0")]
+
+
+def test_a_row_of_before_there_were_measures_comes_out_again(two: Plan) -> None:
+    def old(row: dict[str, Any]) -> None:
+        row.update(honesty=None, schema_version=3)
+        row.update(dict.fromkeys(("edits_uri", "edits_sha256", "invented_uri", "invented_sha256")))
+
+    row_of(two, old)
+    assert all(one.equal for one in replayed(two))
 
 
 def test_a_photograph_that_failed_for_a_reason_that_passed(two: Plan) -> None:
@@ -393,7 +425,7 @@ def test_an_entry_that_was_refused_while_listing_has_nothing_to_derive(two: Plan
     def refused(row: dict[str, Any]) -> None:
         error = ItemError(Reason.DUPLICATE, "named twice")
         row.update(status="refused", reason=str(error.reason), events=[], source_sha256=None)
-        row.update(output_sha256=None, mask_sha256=None)
+        row.update(output_sha256=None, mask_sha256=None, edits_sha256=None, invented_sha256=None, honesty=None)
 
     row_of(two, refused)
     one = replayed(two)[0]

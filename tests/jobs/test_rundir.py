@@ -23,6 +23,7 @@ from pipeline import provenance
 from pipeline.errors import ItemError, JobError, ModelError, Reason, SpecError, StoreError
 from pipeline.models.catalogue import by_id
 from pipeline.record import from_manifest
+from pipeline.software import PACKAGES
 from pipeline.storage import Entry, Store
 
 Merge = Callable[..., JobSpec]
@@ -241,7 +242,9 @@ def test_a_refused_plan_leaves_the_run_as_it_was(make_spec: Merge, scans: Path, 
     assert (tmp_path / "run/run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["images/ab/holiday.png", "masks/ab/holiday.png", "provenance/other.parquet"])
+@pytest.mark.parametrize(
+    "name", ["images/ab/holiday.png", "masks/ab/holiday.png", "edits/ab/holiday.png", "provenance/other.parquet"]
+)
 def test_a_folder_that_belongs_to_something_else_is_left_alone(
     make_spec: Merge, scans: Path, tmp_path: Path, name: str
 ) -> None:
@@ -476,7 +479,7 @@ def test_software_is_named_by_installed_versions(make_spec: Merge, scans: Path) 
     text = Path(plan.run, "run.json").read_text(encoding="utf-8")
     software = json.loads(text)["software"]
     assert software["numpy"] == np.__version__
-    assert set(rundir._PACKAGES) < set(software)
+    assert set(PACKAGES) < set(software)
 
 
 def test_two_plans_at_once_make_one_manifest(make_spec: Merge, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.rundir import prepare
-from jobs.spec import JobSpec, check_places, load_spec, parse_spec
+from jobs.spec import JobSpec, PoolBounds, check_places, load_spec, parse_spec
 from pipeline.errors import SpecError
 
 FULL = """
@@ -354,6 +354,20 @@ def test_a_pool_may_name_any_stage_of_the_run(make_spec: Merge, stage: str) -> N
     assert dict(make_spec(cluster={"pools": {stage: 2}}).cluster.pools) == {stage: 2}
 
 
+def test_a_pool_may_have_bounds(make_spec: Merge) -> None:
+    spec = make_spec(cluster={"pools": {"repair": {"min": 2, "max": 9}, "analyse": {"max": 3}}})
+    assert dict(spec.cluster.pools) == {"repair": PoolBounds(min=2, max=9), "analyse": PoolBounds(min=1, max=3)}
+    assert parse_spec(json.loads(spec.to_json()), Path("/")) == spec
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"min": 3, "max": 2}, {"min": 0, "max": 2}, {"most": 2, "max": 2}, {}, [1, 2], True]
+)
+def test_wrong_bounds_are_one_fault(make_spec: Merge, bounds: object) -> None:
+    (fault,) = faults(make_spec, cluster={"pools": {"analyse": bounds}})
+    assert fault.startswith("cluster.pools.analyse: ")
+
+
 @pytest.mark.parametrize("size", [0, -3])
 def test_a_pool_has_at_least_one_actor(make_spec: Merge, size: int) -> None:
     (fault,) = faults(make_spec, cluster={"pools": {"analyse": size}})
@@ -489,7 +503,7 @@ def test_places_are_looked_at(make_spec: Merge, scans: Path, tmp_path: Path, sou
 
 
 def test_json_holds_no_more_than_was_asked_for(make_spec: Merge) -> None:
-    assert set(json.loads(make_spec().to_json())) == {"collection", "output", "recipe", "models", "cluster"}
+    assert set(json.loads(make_spec().to_json())) == {"collection", "output", "recipe", "models", "cluster", "price"}
 
 
 def test_a_model_that_no_adapter_opens_is_a_fault_of_the_spec(make_spec: Callable[..., JobSpec]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,8 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+import s3fs
 
+from jobs import lease, submit
+from jobs.standing import standing
 from jobs.verify import verify
+from pipeline.metrics import COMMIT_SECONDS, METRICS, PHOTOGRAPHS, STAGE_SECONDS
+from pipeline.storage import Store
 
 pytestmark = pytest.mark.cluster
 
@@ -41,36 +48,63 @@ def free_port() -> int:
         return port
 
 
+METRICS_PORT = free_port()
+# Ray's sockets have long names, and a Unix socket's path may have 107 bytes at most.
+HEAD_FOLDER = Path("/tmp") / f"albumen-head-{os.getpid()}"
+_STARTS = 4
+
+
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray head with the Jobs API, started as an operator starts one."""
-    # Ray's sockets have long names, and a Unix socket's path may have 107 bytes at most.
-    folder = Path("/tmp") / f"albumen-head-{os.getpid()}"
-    port = free_port()
-    binaries = str(Path(sys.executable).parent)
-    process = subprocess.Popen(
-        [
-            f"{binaries}/ray", "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", f"--port={free_port()}",
-            "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={folder}", "--disable-usage-stats",
-            # The embedded Ray of the other tests has taken the ports that are the same by default.
-            f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(lambda: _answers(f"{address}/api/version"), 120, "the Ray head does not answer")
-        yield address
-    finally:
-        process.terminate()
+def head(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray head with the Jobs API, started as an operator starts one; it has the variables of `s3`."""
+    log = tmp_path_factory.mktemp("head") / "head.log"
+    for _ in range(_STARTS):
+        port = free_port()
+        process = _start_head(port, log)
+        address = f"http://127.0.0.1:{port}"
         try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-        shutil.rmtree(folder, ignore_errors=True)
+            # On a busy machine Ray gives its own start up after half a minute.
+            if _comes(lambda address=address: _answers(f"{address}/api/version"), process, 150):
+                yield address
+                assert process.poll() is None, log.read_text(encoding="utf-8")
+                return
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+            shutil.rmtree(HEAD_FOLDER, ignore_errors=True)
+    pytest.fail(f"no Ray head came up: {log.read_text(encoding='utf-8')}")
+
+
+def _start_head(port: int, log: Path) -> subprocess.Popen[bytes]:
+    binaries = str(Path(sys.executable).parent)
+    with log.open("a") as said:
+        return subprocess.Popen(
+            [
+                f"{binaries}/ray", "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", f"--port={free_port()}",
+                "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={HEAD_FOLDER}",
+                f"--metrics-export-port={METRICS_PORT}", "--disable-usage-stats",
+                # The embedded Ray of the other tests has taken the ports that are the same by default.
+                f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
+            ],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=environment() | {"ALBUMEN_LOG": "json"},
+        )  # fmt: skip
+
+
+def _comes(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        if condition():
+            # It answers before its own start is over.
+            time.sleep(5)
+            return process.poll() is None
+        time.sleep(0.5)
+    return False
 
 
 def environment(token: str = "a token that only this test knows") -> dict[str, str]:  # noqa: S107
@@ -108,6 +142,24 @@ def albumen(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def bucket_job(s3: str, folder: Path, photo: Callable[[int], bytes]) -> tuple[Path, str]:
+    """A job from bucket to bucket, and its run."""
+    s3fs.S3FileSystem(endpoint_url=s3, use_listings_cache=False).mkdir("archive")
+    for number in range(2):
+        Store().put(f"s3://archive/scans/{number}.png", photo(40 + number))
+    job = folder / "bucket.toml"
+    text = SPEC.format(stages='["analyse", "repair", "colour"]')
+    job.write_text(text.replace('"scans"', '"s3://archive/scans"').replace('"run"', '"s3://archive/run"'))
+    return job, "s3://archive/run"
+
+
+_ASK_RAY = """
+import sys
+from ray.job_submission import JobSubmissionClient
+print(JobSubmissionClient(sys.argv[1]).get_job_info(sys.argv[2]).json())
+"""
+
+
 def answer(*words: str) -> dict[str, Any]:
     done = albumen(*words, "--json")
     assert done.returncode == 0, done.stderr
@@ -124,35 +176,106 @@ def make_job(folder: Path, photo: Callable[[int], bytes], count: int, side: int,
     return job
 
 
-def test_a_submitted_job_finishes_and_another_is_stopped(
-    tmp_path: Path, photo: Callable[[int], bytes], head: str
-) -> None:
+def test_a_job_finishes_with_refused_photographs(tmp_path: Path, photo: Callable[[int], bytes], head: str) -> None:
     short = make_job(tmp_path / "short", photo, 3, 40, '["analyse", "repair", "colour"]')
     (tmp_path / "short" / "scans" / "broken.jpg").write_bytes(b"no photograph")
     sent = answer("submit", str(short), "--address", head)
-    _wait(
-        lambda: answer("status", sent["id"], "--address", head)["state"] not in ("PENDING", "RUNNING"),
-        240,
-        "it never ended",
-    )
-    ended = answer("status", sent["id"], "--address", head)
+    assert sent["state"] in ("RUNNING", "FINISHED")
+    ended = _ended(sent["id"], head)
     log = albumen("logs", sent["id"], "--address", head).stdout
     assert (ended["state"], ended["message"]) == ("FINISHED", "with refused or failed photographs"), log
     assert ended["photographs"] == [
         {"status": "refused", "reason": "not-an-image", "photographs": 1},
         {"status": "restored", "reason": "", "photographs": 3},
     ]
+    assert (ended["total"], ended["done"], ended["failed"], ended["left"]) == (4, 4, 1, 0)
+    assert "Checked the cluster: 1 nodes, 2 CPUs" in log
     assert "4 photographs worked on" in log
     report = verify(str(tmp_path / "short" / "run"), sources=True)
     assert (report.outputs, report.faults) == (3, ())
+    # What was measured arrives where Prometheus asks, and every photograph has its line.
+    _wait(lambda: "ray_albumen_photographs_total{" in _metrics(), 60, "no metric of ours arrives")
+    names = set(re.findall(r"^(ray_albumen_\w+?)(?:_bucket|_sum|_count)?{", _metrics(), re.M))
+    assert names <= {metric.exported for metric in METRICS}
+    assert {PHOTOGRAPHS.exported, STAGE_SECONDS.exported, COMMIT_SECONDS.exported} <= names
+    lines = [
+        line for file in HEAD_FOLDER.glob("session_2*/logs/worker-*.err") for line in file.open() if "item_id" in line
+    ]
+    assert sorted(json.loads(line)["status"] for line in lines) == ["refused", *["restored"] * 3]
+    [listed] = [job for job in answer_list(head) if job["id"] == sent["id"]]
+    assert (listed["collection"], listed["state"], listed["run"]) == ("submitted", "FINISHED", ended["run"])
 
-    # Four minutes of work: there is time to stop it.
-    long = make_job(tmp_path / "long", photo, 4, 400, '["upscale"]')
-    sent = answer("submit", str(long), "--address", head)
-    _wait(lambda: (tmp_path / "long" / "run" / "run.json").exists(), 240, "it never started")
+
+def test_a_job_that_is_stopped_finishes_what_it_has_begun_and_is_resumed(
+    tmp_path: Path, photo: Callable[[int], bytes], head: str
+) -> None:
+    job = make_job(tmp_path, photo, 60, 100, '["analyse", "repair", "colour"]')
+    run = str(tmp_path / "run")
+    sent = answer("submit", str(job), "--address", head)
+    early = albumen("resume", sent["id"], "--address", head)
+    assert (early.returncode, "there is nothing to resume" in early.stderr) == (1, True)
+    _wait(lambda: any((tmp_path / "run" / "provenance" / "terms").rglob("*.parquet")), 120, "it never began")
     stopped = answer("stop", sent["id"], "--address", head)
-    assert stopped["state"] == "STOPPED"
-    assert answer("status", sent["id"], "--address", head)["state"] == "STOPPED"
+    log = albumen("logs", sent["id"], "--address", head).stdout
+    assert stopped["state"] == "STOPPED", log
+    assert "Stopped. Run the same command again to go on." in log
+    held = lease.current(Store(), run)
+    assert held is not None
+    assert held.released
+    found = standing(run)
+    assert 0 < found.done < 60
+    # What was in hand was finished: no image lies there without its row.
+    assert len(list((tmp_path / "run" / "images").rglob("*.png"))) == found.done
+    again = answer("resume", sent["id"], "--address", head)
+    assert again["id"] != sent["id"]
+    ended = _ended(again["id"], head)
+    assert (ended["state"], ended["done"], ended["failed"]) == ("SUCCEEDED", 60, 0)
+    report = verify(run, sources=True)
+    assert (report.outputs, report.faults) == (60, ())
+    # From the run's folder alone, as after a head that has forgotten its jobs.
+    once_more = answer("resume", run, "--address", head)
+    assert _ended(once_more["id"], head)["state"] == "SUCCEEDED"
+
+
+def test_what_the_cluster_finds_wrong_is_said_at_once_and_nothing_is_written(
+    head: str, tmp_path: Path, photo: Callable[[int], bytes]
+) -> None:
+    job = make_job(tmp_path, photo, 1, 32, '["upscale"]')
+    text = job.read_text().replace('"scans"', '"s3://no-such-bucket/scans"')
+    job.write_text(
+        f'{text}\n[recipe.upscale]\nmodel = "realesrgan-x2plus"\n[models]\nmirror = "mirror"\ncache = "cache"\n'
+    )
+    done = albumen("submit", str(job), "--address", head)
+    assert done.returncode == 1
+    assert "there is no bucket 'no-such-bucket'" in done.stderr
+    assert f"model realesrgan-x2plus: cannot fetch {tmp_path / 'mirror'}" in done.stderr
+    assert done.stderr.startswith("albumen: 2 faults:"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_credential_is_in_anything_that_a_job_leaves_behind(
+    head: str, s3: str, tmp_path: Path, photo: Callable[[int], bytes]
+) -> None:
+    job, run = bucket_job(s3, tmp_path, photo)
+    sent = answer("submit", str(job), "--address", head)
+    assert _ended(sent["id"], head)["state"] == "SUCCEEDED"
+    mine = environment()
+    secrets = [mine["AWS_SECRET_ACCESS_KEY"].encode(), mine["RAY_AUTH_TOKEN"].encode()]
+    assert all(len(secret) > 30 for secret in secrets)
+    info = subprocess.run(
+        [sys.executable, "-c", _ASK_RAY, head, sent["id"]], capture_output=True, check=True, env=mine
+    ).stdout
+    assert b"albumen_spec" in info
+    places = {"job": info, "logs": albumen("logs", sent["id"], "--address", head).stdout.encode()}
+    places |= {entry.uri: Store().read(entry.uri) for entry in Store().list(run)}
+    # Ray's own logs, and the code that was sent as it was unpacked for the workers.
+    files = [file for file in HEAD_FOLDER.rglob("*") if file.is_file() and not file.is_symlink()]
+    assert any(file.name == "job.json" for file in files)
+    assert any("driver" in file.name for file in files)
+    places |= {str(file): file.read_bytes() for file in files}
+    assert len(places) > 40
+    assert [place for place, data in places.items() if any(secret in data for secret in secrets)] == []
 
 
 def test_an_unknown_job_and_a_wrong_address_are_one_clear_message(
@@ -162,11 +285,45 @@ def test_an_unknown_job_and_a_wrong_address_are_one_clear_message(
     assert unknown.returncode == 1
     assert "knows no job 'raysubmit_nothing'" in unknown.stderr
     nobody = f"http://127.0.0.1:{free_port()}"
-    wrong = albumen("submit", str(make_job(tmp_path / "x", photo, 1, 32, "[]")), "--address", nobody)
+    job = make_job(tmp_path / "x", photo, 1, 32, "[]")
+    wrong = albumen("submit", str(job), "--address", nobody)
     assert wrong.returncode == 1
     assert f"no Ray cluster answers at {nobody}" in wrong.stderr
-    stranger = albumen("status", "raysubmit_nothing", "--address", head, token="another")
+    stranger = albumen("submit", str(job), "--address", head, token="another")
     assert stranger.returncode == 1
-    assert "token" in stranger.stderr
-    for done in (unknown, wrong, stranger):
+    assert "does not accept this token" in stranger.stderr
+    # The job's own faults and the cluster's, at once.
+    job.write_text(job.read_text() + "[cluster]\nnodes = 7\n")
+    both = albumen("submit", str(job), "--address", nobody)
+    assert both.returncode == 2
+    assert both.stderr.startswith("albumen: 2 faults:")
+    for done in (unknown, wrong, stranger, both):
         assert "Traceback" not in done.stderr
+
+
+def test_another_ray_than_ours_is_one_fault() -> None:
+    assert submit._version_faults("http://head:8265", ray.__version__) == []
+    [fault] = submit._version_faults("http://head:8265", "1.13.0")
+    assert fault.startswith("the cluster at http://head:8265 runs Ray 1.13.0, and this machine has Ray 2.")
+
+
+def _metrics() -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=10) as asked:
+        text: str = asked.read().decode()
+    return text
+
+
+def answer_list(head: str) -> list[dict[str, Any]]:
+    done = albumen("list", "--address", head, "--json")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def _ended(job: str, head: str) -> dict[str, Any]:
+    """Follows the job's logs until it ends."""
+    albumen("logs", job, "-f", "--address", head)
+    _wait(
+        lambda: answer("status", job, "--address", head)["state"] not in ("PENDING", "RUNNING"), 120, "it never ended"
+    )
+    return answer("status", job, "--address", head)

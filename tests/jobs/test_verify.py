@@ -77,11 +77,11 @@ def change(finished: Plan) -> Change:
 
 
 def test_a_sound_run_has_no_fault(finished: Plan) -> None:
-    assert verify(finished.run) == Report(photographs=4, outputs=2, masks=1, sources=0, faults=())
+    assert verify(finished.run) == Report(photographs=4, outputs=2, masks=1, maps=4, sources=0, faults=())
 
 
 def test_a_sound_run_has_no_fault_in_its_sources(finished: Plan) -> None:
-    assert verify(finished.run, sources=True) == Report(photographs=4, outputs=2, masks=1, sources=4, faults=())
+    assert verify(finished.run, sources=True) == Report(photographs=4, outputs=2, masks=1, maps=4, sources=4, faults=())
 
 
 def test_a_run_that_was_moved_still_verifies(finished: Plan, tmp_path: Path) -> None:
@@ -162,7 +162,11 @@ def test_a_file_that_nothing_explains(finished: Plan, name: str) -> None:
 
 def test_an_output_of_a_refused_photograph_is_unexplained(finished: Plan, change: Change) -> None:
     change(1, lambda row: row.update(status="refused", reason="truncated"))
-    (fault,) = verify(finished.run).faults
+    fault, *maps = verify(finished.run).faults
+    assert [(one.kind, Path(one.place).parts[-3]) for one in maps] == [
+        ("unexplained", "edits"),
+        ("unexplained", "invented"),
+    ]
     assert fault.kind == "unexplained"
 
 
@@ -205,7 +209,7 @@ def test_rows_of_before_there_were_masks_are_read(finished: Plan) -> None:
     for path in commits(finished):
         pq.write_table(pq.read_table(path).drop_columns(["mask_uri", "mask_sha256"]), path)
     mask_of(finished).unlink()
-    assert verify(finished.run) == Report(photographs=4, outputs=2, masks=0, sources=0, faults=())
+    assert verify(finished.run) == Report(photographs=4, outputs=2, masks=0, maps=4, sources=0, faults=())
 
 
 def test_a_manifest_that_lost_a_row(finished: Plan) -> None:
@@ -330,6 +334,7 @@ def test_the_report_as_json(finished: Plan) -> None:
         "photographs": 4,
         "outputs": 2,
         "masks": 1,
+        "maps": 4,
         "sources": 0,
         "faults": [{"kind": "altered", "place": fault.place, "message": fault.message}],
     }
@@ -345,7 +350,7 @@ def sealed(finished: Plan) -> Plan:
 
 def test_a_sealed_run_has_no_fault(sealed: Plan) -> None:
     assert commits(sealed) == []
-    assert verify(sealed.run, sources=True) == Report(photographs=4, outputs=2, masks=1, sources=4, faults=())
+    assert verify(sealed.run, sources=True) == Report(photographs=4, outputs=2, masks=1, maps=4, sources=4, faults=())
 
 
 def test_a_part_that_is_gone_is_damage(sealed: Plan) -> None:

@@ -45,6 +45,8 @@ def one(plan: Plan, pattern: str) -> Path:
 PLACES: dict[str, tuple[Callable[[Plan], Path], str, str]] = {
     "output": (lambda plan: one(plan, "images/*/*"), "altered", "sha256 is "),
     "mask": (lambda plan: one(plan, "masks/*/*"), "altered", "sha256 is "),
+    "edit map": (lambda plan: one(plan, "edits/*/*"), "altered", "sha256 is "),
+    "map of invented detail": (lambda plan: one(plan, "invented/*/*"), "altered", "sha256 is "),
     "source": (lambda plan: Path(plan.spec.collection.source, "b.png"), "source", "the original has changed since"),
     "part": (lambda plan: one(plan, "provenance/parts/*"), "provenance", "sha256 is "),
     "commit": (lambda plan: one(plan, "provenance/terms/*/*"), "provenance", "it is not as it was written"),
@@ -58,9 +60,9 @@ PLACES: dict[str, tuple[Callable[[Plan], Path], str, str]] = {
 
 def test_a_sound_run_has_no_fault_however_closely_one_looks(kept: Plan) -> None:
     assert len(list(Path(kept.run, "provenance/seals").iterdir())) == 2
-    assert verify(kept.run, depth=Depth.QUICK) == Report(4, 2, 1, 0, ())
-    assert verify(kept.run) == Report(4, 2, 1, 0, ())
-    assert verify(kept.run, depth=Depth.FULL) == Report(4, 2, 1, 4, ())
+    assert verify(kept.run, depth=Depth.QUICK) == Report(4, 2, 1, 4, 0, ())
+    assert verify(kept.run) == Report(4, 2, 1, 4, 0, ())
+    assert verify(kept.run, depth=Depth.FULL) == Report(4, 2, 1, 4, 4, ())
 
 
 @pytest.mark.parametrize("what", PLACES)
@@ -150,10 +152,10 @@ def test_a_run_without_a_readable_run_json_is_an_error_where_nothing_says_that_i
 def test_the_command_line(kept: Plan, albumen: Call) -> None:
     assert albumen("verify", kept.run, "--quick") == (
         0,
-        "4 photographs, 2 outputs listed, 1 masks listed: no fault\n",
+        "4 photographs, 2 outputs listed, 1 masks listed, 4 maps listed: no fault\n",
         "",
     )
-    said = "4 photographs, 2 outputs hashed, 1 masks hashed, 4 sources hashed: no fault\n"
+    said = "4 photographs, 2 outputs hashed, 1 masks hashed, 4 maps hashed, 4 sources hashed: no fault\n"
     assert albumen("verify", kept.run, "--full") == (0, said, "")
     code, _, err = albumen("verify", kept.run, "--quick", "--sources")
     assert (code, err.startswith("albumen: verify: --quick opens no file")) == (2, True)

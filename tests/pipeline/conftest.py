@@ -1,4 +1,5 @@
-"""What the tests of the pipeline share: a real photograph, cards of models of one's own, a folder that anyone may enter."""
+"""What the tests of the pipeline share: a real photograph, the real small models for faces, cards of models of one's own, a
+folder that anyone may enter."""
 
 from __future__ import annotations
 
@@ -19,6 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from pipeline.models.catalogue import ModelCard
+from pipeline.models.face_detectors import FaceDetector, open_detector
+from pipeline.models.identity import FaceEmbedder, open_embedder
+from pipeline.models.store import ModelSource, ModelStore
+from pipeline.stage import Device
 
 CardMaker = Callable[..., ModelCard]
 
@@ -30,6 +35,36 @@ def real_photo() -> NDArray[np.uint8]:
     clean = Path(os.environ.get("ALBUMEN_SHARED") or root.parent / "shared") / "photos" / "clean"
     found = sorted(clean.glob("*.jpg")) if clean.is_dir() else []
     return np.asarray(Image.open(found[0]).convert("RGB")) if found else np.asarray(skimage.data.astronaut())
+
+
+@pytest.fixture(scope="session")
+def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    """RetinaFace with mobile0.25, YuNet and MobileFaceNet are installed, and nothing else."""
+    cache = tmp_path_factory.mktemp("models")
+    for name in (
+        "detection_mobilenet0.25_Final.pth",
+        "face_detection_yunet_2023mar.onnx",
+        "mobilefacenet_foamliu.onnx",
+    ):
+        shutil.copy(shared / "weights" / name, cache)
+    return ModelStore(ModelSource(cache=str(cache)))
+
+
+@pytest.fixture(scope="session")
+def mobile(models: ModelStore) -> FaceDetector:
+    return open_detector(models, "retinaface-mobile0.25", Device("cpu", 1))
+
+
+@pytest.fixture(scope="session")
+def embedder(models: ModelStore) -> FaceEmbedder:
+    return open_embedder(models, "mobilefacenet")
+
+
+@pytest.fixture(scope="session")
+def family(shared: Path) -> NDArray[np.uint8]:
+    """An old photograph of three people, RGB."""
+    image = cv2.imread(str(shared / "photos" / "damaged" / "gfpgan_10045.png"))
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ import skimage.data
 import tifffile
 
 from pipeline import memory
-from pipeline.memory import Size, need
+from pipeline.memory import Size
+from pipeline.models import face_detectors
+from pipeline.stages import FOOTPRINTS
+from tests.audit import face_memory
+
+
+def need(size: Size, stages: Iterable[str], networks: Iterable[str] = ()) -> int:
+    return memory.need(size, [FOOTPRINTS[name].working for name in stages], networks)
+
 
 # Prints the peak memory of the worker and of its decoder above what they take idle, after one photograph.
 WORKER = """
@@ -92,6 +101,41 @@ def test_a_pool_needs_what_its_hungriest_stage_needs() -> None:
     assert need(size, ["ingest", "colour", "deliver"]) == max(need(size, [n]) for n in ("ingest", "colour", "deliver"))
 
 
+def test_networks_need_more_and_only_the_hungriest_counts() -> None:
+    size, stages = Size(4000, 3000, 3, 16), ["analyse", "faces"]
+    bare = need(size, stages)
+    detector, restorer = (need(size, stages, [name]) for name in ("retinaface-resnet50", "gfpgan-clean"))
+    assert min(detector, restorer) > bare + (500 << 20)
+    assert need(size, stages, ["gfpgan-clean", "retinaface-resnet50"]) == max(detector, restorer)
+    assert need(size, stages, ["rrdbnet", "mobilefacenet"]) == bare
+
+
+def test_a_detector_is_given_a_bounded_copy() -> None:
+    def extra(width: int, height: int) -> int:
+        size = Size(width, height, 3, 8)
+        return need(size, ["analyse"], ["retinaface-resnet50"]) - need(size, ["analyse"])
+
+    assert memory._SEARCHED == face_detectors.LONGEST
+    assert extra(20000, 10000) == extra(2048, 1024) > extra(1000, 500)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "count"),
+    [
+        ("retinaface-mobile0.25", 1024),
+        *(
+            pytest.param(*case, marks=pytest.mark.audit)
+            for case in (("retinaface-resnet50", 2048), ("gfpgan-clean", 1))
+        ),
+        *(pytest.param(name, 1, marks=pytest.mark.audit) for name in ("restoreformer", "parsenet", "bisenet")),
+    ],
+)
+def test_what_networks_for_faces_take_is_counted(architecture: str, count: int) -> None:
+    size = Size(count, count, 3, 8)
+    taken, counted = face_memory.measured(architecture, count), memory._NETWORKS[architecture](size)
+    assert counted / 5 <= taken <= counted
+
+
 def test_more_pixels_and_deeper_ones_need_more() -> None:
     for name in ("ingest", "analyse", "repair", "faces", "upscale", "compose", "colour", "deliver"):
         small, grey, deep = (Size(1000, side, c, d) for side, c, d in ((1000, 3, 8), (1000, 1, 8), (1000, 3, 16)))
@@ -101,7 +145,9 @@ def test_more_pixels_and_deeper_ones_need_more() -> None:
 def test_every_stage_has_its_figure() -> None:
     from pipeline.stages import STAGES
 
-    for name in ("ingest", *STAGES, "deliver"):
+    assert tuple(FOOTPRINTS) == ("ingest", *STAGES, "deliver")
+    for name in FOOTPRINTS:
+        assert FOOTPRINTS[name].seconds > 0
         assert need(Size(1, 1, 1, 8), [name]) > 0
 
 

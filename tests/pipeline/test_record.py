@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.damage import FOUND, REPAIRED
 from pipeline.errors import ItemError, Reason, Status
+from pipeline.honesty.proof import proof_of
 from pipeline.photograph import Analysis, Container, Decision, Face, Likeness, Photograph
 from pipeline.record import KEPT, MANIFEST, ROW, Event, Record, from_manifest, kept_row, pack, unpack
 
@@ -76,7 +77,7 @@ def photographs(draw: st.DrawFn) -> Photograph:
     dtype = draw(st.sampled_from(["uint8", "uint16"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     peak = np.iinfo(dtype).max
-    return Photograph(
+    made = Photograph(
         item_id="item",
         pixels=rng.integers(0, peak, (height, width, channels), dtype=dtype, endpoint=True),
         container=Container(
@@ -96,6 +97,7 @@ def photographs(draw: st.DrawFn) -> Photograph:
         faces=tuple(draw(st.lists(faces(), max_size=2))),
         scale=draw(st.sampled_from([1, 2, 4])),
     )
+    return replace(made, proof=proof_of(made)) if draw(st.booleans()) else made
 
 
 @st.composite
@@ -132,6 +134,12 @@ def assert_same_photograph(one: Photograph, other: Photograph) -> None:
         other.scale,
         other.mask,
     )
+    assert (one.proof is None) == (other.proof is None)
+    if one.proof is not None and other.proof is not None:
+        assert same(one.proof.samples, other.proof.samples)
+        assert same(one.proof.deviation, other.proof.deviation)
+        assert (one.proof.facts(), one.proof.sha256) == (other.proof.facts(), other.proof.sha256)
+        assert other.proof.is_whole()
     assert len(one.faces) == len(other.faces)
     for mine, theirs in zip(one.faces, other.faces, strict=True):
         assert same(mine.patch, theirs.patch)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ItemError, Reason, Status
+from pipeline.honesty.proof import proof_of
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.photograph import Container, Photograph, deepened, pixel_digest
 from pipeline.policy import POLICIES, Policy
@@ -317,6 +318,30 @@ def test_changed_pixels_are_noticed_on_arrival(models: ModelStore) -> None:
     pixels[3, 5, 2] ^= 1
     broken = verify_transit(replace(sound, photograph=replace(sound.photograph, pixels=pixels)))
     assert (broken.status, broken.reason) == (Status.FAILED, "digest-mismatch")
+
+
+def test_a_changed_proof_of_the_scan_is_noticed_on_arrival(models: ModelStore) -> None:
+    fresh = record(1)
+    assert fresh.photograph is not None
+    proof = proof_of(fresh.photograph)
+    [sound] = run(models, stage(), replace(fresh, photograph=replace(fresh.photograph, proof=proof)))
+    assert verify_transit(sound) is sound
+    assert sound.photograph is not None
+    samples = proof.samples.copy()
+    samples[1, 2, 0] ^= 1
+    changed = replace(sound.photograph, proof=replace(proof, samples=samples))
+    broken = verify_transit(replace(sound, photograph=changed))
+    assert (broken.status, broken.reason) == (Status.FAILED, "digest-mismatch")
+    assert broken.detail is not None
+    assert "proof" in broken.detail
+
+
+def test_an_event_says_how_far_apart_the_colours_are(models: ModelStore) -> None:
+    [done] = run(models, stage(), record(100))
+    [event] = done.events
+    assert event.de00_mean is not None
+    assert event.de00_max is not None
+    assert 0 < event.de00_mean <= event.de00_max < 1
 
 
 def test_what_has_no_digest_yet_is_not_checked() -> None:

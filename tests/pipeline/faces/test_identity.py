@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from pipeline.faces.appearance import eye_drift, glasses_change, skin_drift
 from pipeline.faces.identity import LOST, Gate, Pair, displacement, landmarks_of, objections
-from pipeline.models.faces import TEMPLATE, open_detector
-from pipeline.models.identity import open_embedder
-from pipeline.models.store import ModelSource, ModelStore
+from pipeline.models.faces import TEMPLATE, FaceDetector
+from pipeline.models.identity import FaceEmbedder
 from pipeline.photograph import Likeness
 from pipeline.policy import POLICIES
-from pipeline.stage import Device
 from tests import planted
 from tests.planted import Subject
 
@@ -26,10 +24,8 @@ EYES = float(np.linalg.norm(TEMPLATE[1] - TEMPLATE[0]))
 
 
 @pytest.fixture(scope="module")
-def gate(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Gate:
-    models = ModelStore(ModelSource(cache=str(tmp_path_factory.mktemp("m")), mirror=str(shared / "weights")))
-    detector = open_detector(models, "retinaface-mobile0.25", Device("cpu", 1))
-    return Gate(detector, open_embedder(models, "mobilefacenet"))
+def gate(mobile: FaceDetector, embedder: FaceEmbedder) -> Gate:
+    return Gate(mobile, embedder)
 
 
 @pytest.fixture(scope="module")

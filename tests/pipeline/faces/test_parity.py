@@ -8,42 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from pipeline.faces.composition import Sheet, lay_in, matrix_of, to_output
 from pipeline.faces.masks import packed
-from pipeline.models import compat
 from pipeline.models.faces import TEMPLATE
 from pipeline.models.parsing import PARSERS
 from pipeline.photograph import Decision, Face, narrowed, widened
+from tests.pipeline.models.references import a_helper, labels
 
 Image = NDArray[np.uint8]
-
-
-class Labelling(torch.nn.Module):
-    """Stands for ParseNet: says of every pixel the class that it was made with."""
-
-    def __init__(self, labels: NDArray[np.uint8]) -> None:
-        super().__init__()
-        self.scores = torch.nn.functional.one_hot(torch.from_numpy(labels.astype(np.int64)), 19).permute(2, 0, 1)[None]
-
-    def forward(self, _: torch.Tensor) -> tuple[torch.Tensor]:
-        return (self.scores,)
-
-
-def labels() -> NDArray[np.uint8]:
-    """A face of every class, with hair that reaches the patch's upper border, a neck and clothes."""
-    drawn = np.zeros((512, 512), np.uint8)
-    cv2.rectangle(drawn, (100, 0), (412, 260), 13, -1)
-    cv2.rectangle(drawn, (190, 380), (322, 511), 17, -1)
-    cv2.rectangle(drawn, (60, 470), (450, 511), 18, -1)
-    cv2.ellipse(drawn, (256, 290), (140, 180), 0, 0, 360, 1, -1)
-    for number in range(2, 13):
-        cv2.circle(drawn, (150 + 20 * number, 200 + 15 * number), 18, number, -1)
-    cv2.circle(drawn, (110, 300), 20, 15, -1)
-    cv2.circle(drawn, (60, 60), 25, 14, -1)
-    return drawn
 
 
 def a_face(patch: Image, side: float, left: float, top: float, turn: float = 0.15) -> Face:
@@ -69,14 +43,7 @@ def facexlibs(
     background: NDArray[Any], faces: list[tuple[Face, NDArray[Any]]], scale: int, *, shift: float = 0.0
 ) -> NDArray[Any]:
     """What `paste_faces_to_input_image` makes of it. background: BGR, already enlarged. shift: taken from its offset."""
-    compat.install()
-    from facexlib.utils import face_restoration_helper as module
-
-    with pytest.MonkeyPatch.context() as patch:
-        # The helper would download two networks.
-        patch.setattr(module, "init_detection_model", lambda *_, **__: None)
-        patch.setattr(module, "init_parsing_model", lambda *_, **__: Labelling(labels()))
-        helper = module.FaceRestoreHelper(scale, face_size=512, use_parse=True, device=torch.device("cpu"))
+    helper = a_helper(scale)
     height, width = background.shape[:2]
     helper.input_img = np.zeros((height // scale, width // scale, 3), np.uint8)
     helper.affine_matrices = [np.reshape(face.affine, (2, 3)) for face, _ in faces]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from pipeline.damage.marks import PLANES
 from pipeline.errors import ModelError
 from pipeline.models.catalogue import ModelCard
 from pipeline.models.damage import open_damage_network
@@ -51,7 +52,7 @@ def test_what_training_exports_is_what_is_opened(trained: DamageNet, tmp_path: P
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
     assert path.stat().st_size < 2_500_000
     network = open_damage_network(store_of(path), "mine", DEVICE)
-    pixels = torch.rand(1, 3, 64, 64)
+    pixels = torch.rand(1, 3 + PLANES, 64, 64)
     with torch.inference_mode():
         expected = folded(trained)(pixels)
         assert torch.allclose(network(pixels), expected, atol=0.02 * float(expected.abs().max()))

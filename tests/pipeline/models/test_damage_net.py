@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline.damage.marks import PLANES
 from pipeline.models.damage_net import KINDS, MULTIPLE, DamageNet, folded
 
 
@@ -25,7 +26,7 @@ def network() -> DamageNet:
 @pytest.mark.parametrize("size", [(MULTIPLE, MULTIPLE), (2 * MULTIPLE, 5 * MULTIPLE)])
 def test_every_pixel_gets_a_score_of_every_kind(network: DamageNet, size: tuple[int, int]) -> None:
     with torch.inference_mode():
-        assert network(torch.rand(2, 3, *size)).shape == (2, KINDS, *size)
+        assert network(torch.rand(2, 3 + PLANES, *size)).shape == (2, KINDS, *size)
 
 
 def test_it_is_small() -> None:
@@ -33,7 +34,7 @@ def test_it_is_small() -> None:
 
 
 def test_folding_changes_no_answer(network: DamageNet) -> None:
-    pixels = torch.rand(1, 3, 64, 96)
+    pixels = torch.rand(1, 3 + PLANES, 64, 96)
     with torch.inference_mode():
         before = network(pixels)
         after = folded(network)(pixels)

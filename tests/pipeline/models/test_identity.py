@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,18 +16,6 @@ from pipeline.models.store import ModelSource, ModelStore
 
 CardMaker = Callable[..., ModelCard]
 WEIGHTS = "mobilefacenet_foamliu.onnx"
-
-
-@pytest.fixture(scope="module")
-def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
-    cache = tmp_path_factory.mktemp("models")
-    shutil.copy(shared / "weights" / WEIGHTS, cache)
-    return ModelStore(ModelSource(cache=str(cache)))
-
-
-@pytest.fixture(scope="module")
-def embedder(models: ModelStore) -> FaceEmbedder:
-    return open_embedder(models, "mobilefacenet")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.honesty.row import Honesty, Measures, honesty_from
 from pipeline.photograph import Decision, Face, Likeness
 from pipeline.provenance import PROVENANCE, Compactor, commit, live
 from pipeline.provenance.schema import numbered, terms_folder
@@ -19,7 +20,8 @@ from pipeline.record import SCHEMA_VERSION
 from pipeline.storage import Store
 
 Make = Callable[..., Any]
-OLD = Path(__file__).parent / "data" / "version-2.parquet"
+DATA = Path(__file__).parent / "data"
+OLD = DATA / "version-2.parquet"
 ADDED = {"size", "detector", "model_sha256", "decision", "reason", "identity", "glasses", "mask_kind", "mask"}
 
 
@@ -66,6 +68,49 @@ def test_old_and_new_rows_lie_side_by_side_and_survive_a_compaction(
     [kept] = faces_of(run)[2]
     assert (kept["decision"], kept["reason"], kept["identity"], kept["size"]) == ("refused", "identity", 0.25, 30.0)
     assert (kept["identity_model"], kept["mask_kind"], kept["mask"]) == ("mobilefacenet", "parsenet", b"png")
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> Path:
+    """A run in which version 3 committed two photographs with masks, the first with a face."""
+    folder = Path(terms_folder(str(tmp_path))) / numbered(1)
+    folder.mkdir(parents=True)
+    shutil.copy(DATA / "version-3.parquet", folder)
+    return tmp_path
+
+
+def test_what_version_3_did_not_measure_is_null(third: Path) -> None:
+    assert set(pq.read_table(DATA / "version-3.parquet")["schema_version"].to_pylist()) == {3}
+    rows = live(Store(), str(third)).to_pylist()
+    assert len(rows) == 2
+    for row in rows:
+        assert (row["mask_sha256"], row["schema_version"]) == ("d" * 64, 3)
+        assert [row[name] for name in ("honesty", "edits_uri", "edits_sha256", "invented_uri", "invented_sha256")] == [
+            None
+        ] * 5
+        [event] = row["events"]
+        assert (event["changed_fraction"], event["de00_mean"], event["de00_max"]) == (0.5, None, None)
+    assert rows[0]["faces"][0]["identity"] == 0.875
+
+
+def test_measured_rows_lie_beside_those_of_version_3_and_survive_a_compaction(
+    third: Path, restored: Make, stamp: Make, take: Make
+) -> None:
+    take(2)
+    values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Measures)), 0.25)
+    honesty = Honesty(Measures(**(values | {"step": 3, "seam": None})), 0.75)
+    record = replace(
+        restored(2), honesty=honesty, edits_uri="/e", edits_sha256="1", invented_uri="/i", invented_sha256="2"
+    )
+    commit(Store(), str(third), stamp(2), [record])
+    before = live(Store(), str(third))
+    Compactor(Store(), str(third), 2).compact()
+    after = live(Store(), str(third))
+    assert after.to_pylist() == before.to_pylist()
+    *_, last = after.to_pylist()
+    assert after["honesty"].null_count == 2
+    assert honesty_from(last["honesty"]) == honesty
+    assert (last["edits_sha256"], last["invented_sha256"], last["schema_version"]) == ("1", "2", SCHEMA_VERSION)
 
 
 def test_a_cast_of_nested_structs_fills_what_is_missing() -> None:

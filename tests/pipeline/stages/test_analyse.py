@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import cv2
@@ -79,9 +78,8 @@ def test_without_a_detector_the_record_says_so(real_photo: NDArray[np.uint8], tm
         assert step.models == ()
 
 
-def test_faces_are_counted_where_there_is_a_detector(shared: Path, tmp_path: Path) -> None:
-    shutil.copy(shared / "weights" / "detection_mobilenet0.25_Final.pth", tmp_path)
-    step = analysed(np.ascontiguousarray(skimage.data.astronaut()[:256, 100:356]), tmp_path)
+def test_faces_are_counted_where_there_is_a_detector(models: ModelStore) -> None:
+    step = analysed(np.ascontiguousarray(skimage.data.astronaut()[:256, 100:356]), Path(models.source.cache))
     assert step.findings["face_count"] == len(step.photograph.faces) == 1
     assert step.models == (MOBILE,)
 

@@ -13,9 +13,10 @@ from PIL import Image
 from pipeline.codecs import decode
 from pipeline.damage import REPAIRED, Kind, mask_png
 from pipeline.errors import ItemError, Reason, StoreError
+from pipeline.honesty.proof import proof_of
 from pipeline.photograph import Container, Photograph, deepened
 from pipeline.record import Event, Record
-from pipeline.stages.deliver import Deliver, DeliverParameters, image_uri, mask_uri
+from pipeline.stages.deliver import Deliver, DeliverParameters, edits_uri, image_uri, invented_uri, mask_uri
 from pipeline.storage import Store
 
 ITEM = "abcdef"
@@ -351,3 +352,49 @@ def test_a_mask_that_comes_back_altered_is_not_delivered(tmp_path: Path) -> None
     with pytest.raises(ItemError, match=r"masks/ab/abcdef\.png") as caught:
         deliver(tmp_path, store=ForgetsMasks()).write(damaged())
     assert caught.value.reason is Reason.DELIVERY_FAILED
+
+
+def measured() -> Record:
+    """A record whose scan left its proof, and whose pixels have changed since."""
+    given = record()
+    assert given.photograph is not None
+    proof = proof_of(given.photograph)
+    return replace(given, photograph=replace(given.photograph, pixels=given.photograph.pixels // 2, proof=proof))
+
+
+def test_the_maps_lie_beside_the_images_under_their_digests(tmp_path: Path) -> None:
+    after = deliver(tmp_path).write(measured())
+    assert files(tmp_path) == [f"edits/ab/{ITEM}.png", f"images/ab/{ITEM}.tif", f"invented/ab/{ITEM}.png"]
+    assert after.honesty is not None
+    assert after.honesty.measures.de00_mean > 5
+    for uri, digest, named in (
+        (after.edits_uri, after.edits_sha256, edits_uri),
+        (after.invented_uri, after.invented_sha256, invented_uri),
+    ):
+        assert uri == named(str(tmp_path), ITEM)
+        assert hashlib.sha256(Path(uri).read_bytes()).hexdigest() == digest
+        assert np.asarray(Image.open(uri)).shape == (20, 30)
+    assert deliver(tmp_path).write(measured()) == after
+
+
+def test_without_a_proof_nothing_is_measured(tmp_path: Path) -> None:
+    after = deliver(tmp_path).write(record())
+    assert (after.honesty, after.edits_uri, after.edits_sha256, after.invented_uri) == (None, None, None, None)
+
+
+def test_other_maps_under_their_names_are_not_touched(tmp_path: Path) -> None:
+    old = Path(edits_uri(str(tmp_path), ITEM))
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"of another attempt")
+    after = deliver(tmp_path).write(measured())
+    assert old.read_bytes() == b"of another attempt"
+    assert after.edits_sha256 is not None
+    assert after.edits_uri == str(old.with_name(f"{ITEM}-{after.edits_sha256[:12]}.png"))
+
+
+def test_what_is_measured_is_what_is_delivered(tmp_path: Path) -> None:
+    """Depth is set before: 16 bits that are rounded to 8 are measured rounded."""
+    given = measured()
+    assert given.photograph is not None
+    deep = replace(given, photograph=deepened(given.photograph), depth=8)
+    assert deliver(tmp_path / "one").write(deep).honesty == deliver(tmp_path / "other").write(given).honesty

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.damage.kinds import Kind
+from pipeline.damage.marks import PLANES
 from pipeline.training.damage import DamageLesson, loss_of
 from pipeline.training.samples import shard_path
 from pipeline.training.trainer import Settings, Training
@@ -68,9 +69,9 @@ def test_it_learns(shards: list[Path]) -> None:
 
 def test_every_sample_is_seen_once_and_stays_with_its_truth(shards: list[Path]) -> None:
     seen = []
-    for pixels, kinds in DamageLesson(shards).batches(0, 4, np.random.default_rng(1)):
-        assert pixels.shape == (4, 3, 64, 64)
-        for picture, truth in zip(pixels, kinds, strict=True):
+    for planes, kinds in DamageLesson(shards).batches(0, 4, np.random.default_rng(1)):
+        assert planes.shape == (4, 3 + PLANES, 64, 64)
+        for picture, truth in zip(planes[:, :3], kinds, strict=True):
             line = truth == Kind.LINE
             assert line.sum() == 128
             inside, outside = picture[:, line], picture[:, ~line]

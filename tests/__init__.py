@@ -1,0 +1,1 @@
+"""A package, so that no dependency that ships a `tests` of its own stands before it."""

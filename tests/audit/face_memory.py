@@ -1,0 +1,101 @@
+"""`python -m tests.audit.face_memory`: what networks for faces take at their peak beyond their weights, in fp32 on the CPU,
+each in a process of its own. The weights are random: what is taken depends on shapes alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Pixels of the copy that a detector is given, or faces at once; and the networks that are given so many.
+DETECTORS = ("retinaface-resnet50", "retinaface-mobile0.25")
+RESTORERS = ("gfpgan-clean", "restoreformer", "codeformer")
+PARSERS = ("parsenet", "bisenet")
+
+
+def one(architecture: str, count: int) -> None:
+    """Prints bytes. count: longer side for a detector, else faces at once."""
+    call = _ready(architecture, count)
+    # Forgets the peak so far (proc_pid_clear_refs(5)).
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    call()
+    print(_status("VmHWM") - before)
+
+
+def _status(name: str) -> int:
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
+    return int(line.split()[1]) * 1024
+
+
+def _ready(architecture: str, count: int) -> Callable[[], object]:
+    import torch
+
+    from pipeline.models import compat
+    from pipeline.stage import Device
+
+    compat.install()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(1)
+    if architecture in DETECTORS:
+        from facexlib.detection.retinaface import RetinaFace
+
+        from pipeline.models.retinaface import BACKBONES, RetinaFaceNetwork
+
+        network = RetinaFace(network_name=BACKBONES[architecture], device=torch.device("cpu")).eval()
+        pixels = rng.integers(0, 256, (count, count, 3), dtype=np.uint8)
+        return lambda: RetinaFaceNetwork(network, Device()).detect(pixels)
+    faces = rng.random((count, 512, 512, 3), np.float32)
+    if architecture in PARSERS:
+        from pipeline.models.parsing import FaceParser, network_of
+
+        parser = FaceParser(architecture, architecture, network_of(architecture).eval(), Device())
+        return lambda: parser.parse(faces)
+    restorer = _restorer(architecture, Device())
+    restorer.batch = count
+    return lambda: restorer.restore(faces)
+
+
+def _restorer(architecture: str, device: Any) -> Any:
+    from pipeline.models.codeformer import codeformer
+    from pipeline.models.face_restorers import gfpgan_clean, of_codes, shared_gfpgan
+
+    if architecture == "gfpgan-clean":
+        return shared_gfpgan(architecture, gfpgan_clean().eval(), device)
+    if architecture == "codeformer":
+        return of_codes(codeformer(architecture).eval(), architecture, device, weight=0.5)
+    from gfpgan.archs.restoreformer_arch import RestoreFormer
+
+    return of_codes(RestoreFormer().eval(), architecture, device)
+
+
+def measured(architecture: str, count: int) -> int:
+    """Bytes, from a process of its own."""
+    call = f"from tests.audit.face_memory import one; one({architecture!r}, {count})"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    ran = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=True)
+    return int(ran.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=(*DETECTORS, *RESTORERS, *PARSERS))
+    parser.add_argument("--faces", type=int, nargs="+", default=[1, 2, 4, 8])
+    options = parser.parse_args()
+    for architecture in (options.only,) if options.only else (*DETECTORS, *PARSERS, *RESTORERS):
+        counts = [1024, 2048] if architecture in DETECTORS else options.faces if architecture in RESTORERS else [1]
+        for count in counts:
+            try:
+                print(f"{architecture} {count}: {measured(architecture, count) / 2**20:.0f} MiB", flush=True)
+            except subprocess.CalledProcessError as error:
+                print(f"{architecture} {count}: {error.stderr.strip().splitlines()[-1]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
