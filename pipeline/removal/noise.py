@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.colour_space import Floats, space_of, visible
+from pipeline.models.precision import convolving
 from pipeline.photograph import LUMA, Photograph, Pixels, as_unit, is_neutral, to_depth
 from pipeline.tiles import Window, windows
 
@@ -68,12 +69,12 @@ class Denoiser:
         shown = visible(photograph)
         for around, inner, _ in windows(shown.shape[0], shown.shape[1], _TILE, _HALO):
             unit = _even(shown[around])
-            with torch.inference_mode():
+            with torch.inference_mode(), convolving(self.device, exact=True):
                 maps = self.network.finder(self._tensor(unit))[0].float().cpu().numpy()
             part = tuple(slice(side.start // 2, -(-side.stop // 2)) for side in inner)
             level, along, between, _ = (plane[part].ravel() for plane in maps)
             tone = np.clip((_tones(unit)[part].ravel() * _TONES).astype(np.intp), 0, _TONES - 1)
-            height = np.clip((np.log(level / LEAST_LEVEL + 1) * _FINE).astype(np.intp), 0, _LEVELS - 1)
+            height = np.clip(np.log(level / LEAST_LEVEL + 1) * _FINE, 0, _LEVELS - 1).astype(np.intp)
             for row, values in enumerate((None, along, between)):
                 sums[row] += np.bincount(tone * _LEVELS + height, values, _TONES * _LEVELS)
         return _gathered(sums.reshape(3, _TONES, _LEVELS))
@@ -100,7 +101,7 @@ class Denoiser:
             unit = _even(shown[around])
             level = np.interp(_tones(unit), (np.arange(_TONES) + 0.5) / _TONES, noise.curve)
             told = np.stack([level, np.full_like(level, noise.along), np.full_like(level, noise.between)], axis=2)
-            with torch.inference_mode():
+            with torch.inference_mode(), convolving(self.device, exact=True):
                 cleaned = self.network.remover(self._tensor(unit), self._tensor(told))
             after = cleaned[0].float().cpu().numpy().transpose(1, 2, 0)[inner]
             yield window, np.clip(after, 0, 1) - unit[inner]
