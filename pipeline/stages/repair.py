@@ -30,8 +30,8 @@ _UNSURE = "they do not stand out of the picture, or their sides contradict each 
 
 class RepairParameters(Parameters):
     """radius: how far inpainting looks for examples, in pixels. fill_missing_radius: missing areas whose inscribed circle has
-    a smaller radius, in pixels, are filled like spots. denoise: share of noise and grain that goes, 0..1; none unless it is asked
-    for, since weak grain comes out worse (docs/noise-model.md). denoiser: the model for it."""
+    a smaller radius, in pixels, are filled like spots. denoise: share of noise and grain that goes, 0..1; none unless it is
+    asked for, since weak grain comes out worse (docs/noise-model.md). denoiser: the model for it."""
 
     radius: float = Field(default=14.0, gt=0, le=50)
     fill_missing_radius: float = Field(default=6.0, ge=0, le=200)
@@ -127,8 +127,8 @@ class Repair:
         return replace(deep, pixels=cleaned.pixels, damage=marked), left
 
     def _calm(self, photograph: Photograph) -> tuple[Photograph, dict[str, Any]]:
-        """Noise, where it is asked for and the policy allows it. It is no damage: what is recorded is its level and the share of
-        pixels that changed, which is nearly all of them, and no mask."""
+        """Noise, where it is asked for and the policy allows it. It is no damage: what is recorded is its level and the share
+        of pixels that changed, which is nearly all of them, and no mask."""
         if self.denoiser is None:
             return photograph, {}
         noise = self.denoiser.find(photograph)
