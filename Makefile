@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # The Library of Congress' schemas, which a package carries that tests read and nobody imports: beside the environment, not in it.
 SCHEMAS := $(VENV)/schemas/.ready
 
-.PHONY: demo test check slow audit fuzz bench train-damage lock clean
+.PHONY: demo test check slow audit fuzz bench train-damage train-noise lock clean
 
 # uv leaves compiling to the first import, which is every import where PYTHONDONTWRITEBYTECODE is set or files cannot be written.
 # Each worker of Ray is a process of its own and imports thousands of files.
@@ -60,6 +60,12 @@ train-damage: $(READY) ## Train the damage network anew: hours on two cores; goe
 	$(BIN)/python -m pipeline.training.samples --photographs training/photographs $(if $(SHAPES),--shapes $(SHAPES)) \
 		--output training/samples --shards $(SHARDS)
 	$(BIN)/python -m pipeline.training.damage --samples training/samples --output training/damage --epochs $(EPOCHS)
+
+START ?=
+train-noise: $(READY) ## Train the networks against noise anew, from START=ffdnet_color.pth: an hour or two on two cores
+	$(BIN)/python -m pipeline.training.photographs --output training/photographs
+	$(BIN)/python -m pipeline.training.noise --photographs training/photographs $(if $(START),--start $(START)) \
+		--output training/noise
 
 lock: $(READY) ## Resolve pyproject.toml anew; no index address goes into the lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra c2pa --generate-hashes --universal --python-version 3.11 \

@@ -114,7 +114,8 @@ def _core_seconds(stage: str, calibration: Calibration | None, *, heavy: bool) -
     """Seconds of one core for a megapixel."""
     rate = None if calibration is None else calibration.rate(stage)
     if calibration is None or rate is None or (heavy and calibration.device == "cuda"):
-        return FOOTPRINTS[stage].seconds
+        declared = FOOTPRINTS[stage]
+        return declared.seconds + (declared.network_seconds if heavy else 0.0)
     # A network had all its threads for as long as that.
     return max(rate * (calibration.threads if heavy else 1), 1e-6)
 

@@ -44,8 +44,6 @@ compact_after = 40
 [recipe]
 stages = ["analyse", "repair", "colour"]
 policy = "presentation"
-[recipe.repair]
-denoise = 1.0
 [cluster]
 address = "{address}"
 [cluster.pools]

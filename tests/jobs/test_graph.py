@@ -77,6 +77,18 @@ def test_a_recipe_without_models_is_one_pool(planned: Planned) -> None:
     assert stage_groups(plan) == ((("ingest", "analyse", "repair", "colour", "deliver"), False),)
 
 
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_noise_is_taken_away_in_a_pool_of_its_own_where_a_job_asks_for_it(planned: Planned, share: float) -> None:
+    stages = {"stages": ["analyse", "repair", "colour"], "analyse": {"detector": None}, "policy": "presentation"}
+    plan = planned(recipe=stages | {"repair": {"denoise": share}})
+    together = ((("ingest", "analyse", "repair", "colour", "deliver"), False),)
+    apart = ((("ingest", "analyse"), False), (("repair",), True), (("colour", "deliver"), False))
+    assert stage_groups(plan) == (apart if share else together)
+    seconds = {demand.name: demand.seconds for demand in demands(plan)}
+    declared = FOOTPRINTS["repair"]
+    assert seconds.get("repair") == (declared.seconds + declared.network_seconds if share else None)
+
+
 def test_a_network_at_the_end_still_gets_a_pool_for_delivery(planned: Planned) -> None:
     plan = planned(recipe={"stages": ["upscale"]})
     assert stage_groups(plan) == ((("ingest",), False), (("upscale",), True), (("deliver",), False))
