@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fsspec.implementations.dirfs import DirFileSystem
+
 from jobs.package.contents import Entry
 from jobs.package.layout import Room, into_place, lay_out
 from pipeline import __version__
@@ -68,6 +70,8 @@ class OcflWriter:
                 self.counts["objects"] += 1
         finally:
             shutil.rmtree(content, ignore_errors=True)
+            # ocfl-py opens each folder as a file system of its own, and fsspec keeps all that were ever opened.
+            DirFileSystem.clear_instance_cache()
 
     def close(self) -> None:
         """Nothing is left to write."""
