@@ -70,7 +70,7 @@ _NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "gfpgan-clean": lambda size: 800 << 20,
         "restoreformer": lambda size: 1600 << 20,
         "codeformer": lambda size: 1600 << 20,
-        "parsenet": lambda size: 400 << 20,
+        "parsenet": lambda size: 700 << 20,
         "bisenet": lambda size: 400 << 20,
         "noise-net": lambda size: 300 << 20,
     }

@@ -95,7 +95,7 @@ def measured(architecture: str, count: int) -> int:
     call = f"from tests.audit.network_memory import one; one({architecture!r}, {count})"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     ran = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=True)
-    return int(ran.stdout)
+    return int(ran.stdout.split()[-1])
 
 
 def main() -> None:
