@@ -133,7 +133,8 @@ class Objects:
     def ask_for_one_name(self, root: str) -> None:
         """The cheapest question that fails for the right reason, asked with little patience."""
         patience = replace(self.options.patience, total=min(3.0, self.options.patience.total))
-        persist(patience, lambda: self._page(root, split(root)[0], "", "", most=1))
+        # One slow failure alone could use up so little, and says nothing yet.
+        persist(patience, lambda: self._page(root, split(root)[0], "", "", most=1), least=3)
 
     def _persist(self, work: Callable[[], T]) -> T:
         connection = connect(self.options)

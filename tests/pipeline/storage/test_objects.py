@@ -423,3 +423,21 @@ def test_pauses_grow_and_are_drawn_at_random(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(pauses) > 250.0
     assert all(pause <= min(20.0, 0.2 * 2**number) for number, pause in enumerate(pauses))
     assert any(a > b for a, b in pairwise(pauses))
+
+
+def test_so_many_tries_are_made_however_long_the_first_one_took() -> None:
+    from pipeline.storage import faults
+
+    answers = [faults.PassingError("late"), faults.PassingError("late"), "there"]
+
+    def answer() -> str:
+        one = answers.pop(0)
+        if isinstance(one, faults.PassingError):
+            raise one
+        return str(one)
+
+    none_left = replace(Patience(), total=0.0)
+    assert faults.persist(none_left, answer, least=3) == "there"
+    answers[:] = [faults.PassingError("late")] * 2
+    with pytest.raises(faults.GaveUpError, match="tried 1 times"):
+        faults.persist(none_left, answer)
