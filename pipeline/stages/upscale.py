@@ -31,9 +31,9 @@ DEFAULT_MODEL = "realesrgan-x4plus-embedded"
 
 class UpscaleParameters(Parameters):
     """model: an upscaler of the catalogue. precision: `exact` is fp32; `fast` is 16-bit floats where the device
-    computes them natively, recorded per photograph. tile, halo: pixels of the input.
-    consistency: rounds of back-projection, which keep tones and colours at the scan's own resolution; 0 for the bare
-    answer of the network. output_megapixels: a photograph that would grow beyond it is refused."""
+    computes them natively, recorded per photograph. tile: the longest side of one, and halo: half of what two share; pixels of
+    the input. consistency: rounds of back-projection, which keep tones and colours at the scan's own resolution; 0 for the
+    bare answer of the network. output_megapixels: a photograph that would grow beyond it is refused."""
 
     model: str = DEFAULT_MODEL
     precision: Precision = "exact"
@@ -53,7 +53,7 @@ class Upscale:
     """Makes the pixels `scale` times as wide and high. Grey stays exactly grey; alpha is resampled (Lanczos)."""
 
     name: ClassVar[str] = "upscale"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = UpscaleParameters
     # For a scale of 4, and the large network.
     footprint: ClassVar[Footprint] = Footprint(
