@@ -1,9 +1,9 @@
 """Runs a network over a photograph of any size in tiles of one shape.
 
 Sides are cut into as few tiles as the largest one allows, and tiles are then as small as that many may be, so that no more
-is computed twice than the overlaps ask for. A tile never reaches over the photograph's border: the last one of a row is moved back inside instead of being padded, so
-borders look exactly as they would without tiles. Neighbours overlap by two halos; the outer half of each overlap, where
-a network misses its surroundings, is thrown away and the rest is cross-faded.
+is computed twice than the overlaps ask for. A tile never reaches over the photograph's border: the last one of a row is moved
+back inside instead of being padded, so borders look exactly as they would without tiles. Neighbours overlap by two halos; the
+outer half of each overlap, where a network misses its surroundings, is thrown away and the rest is cross-faded.
 """
 
 from __future__ import annotations
