@@ -74,12 +74,16 @@ class Upscale:
     def open(self, models: ModelStore, device: Device) -> None:
         import torch
 
+        from pipeline.models.dense_blocks import with_shared_transforms
+
         torch.set_num_threads(device.threads)
         card = models.card(self.parameters.model)
         kind = _number_format(self.parameters.precision if card.half else "exact", device)
         self.scale = card.scale
         module = open_upscaler(models, self.parameters.model)
         module = module.to(device=device.kind, dtype=kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if device.kind == "cpu" and kind is torch.float32:
+            module = with_shared_transforms(module)
         self.precision = name_of(kind)
         self.network = _Callable(module, device.kind, kind, side_multiple(card))
         if device.kind == "cuda":
@@ -180,7 +184,9 @@ class _Callable:
         tiles = _padded(tiles, self._multiple)
         with torch.inference_mode():
             tensor = torch.from_numpy(tiles).to(self._device, self._kind, memory_format=torch.channels_last)
-            answer: Array = self._module(tensor).float().cpu().numpy()
+            # On a CPU a batch is no faster, and libraries may compute tiles of another batch by another method.
+            parts = tensor.split(1) if self._device == "cpu" else (tensor,)
+            answer: Array = torch.cat([self._module(part).float().cpu() for part in parts]).numpy()
         scale = answer.shape[2] // tiles.shape[2]
         return answer[:, :, : height * scale, : width * scale]
 

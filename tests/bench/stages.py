@@ -30,8 +30,8 @@ def aged(megapixels: float) -> Pixels:
 
 
 def rows(options: Options) -> Iterator[Figure]:
-    """Megapixels a second of one photograph with some scratches and dust, from the seconds in its events. What was skipped is left
-    out; repair goes by what it finds."""
+    """Megapixels a second of one photograph with some scratches and dust, from the seconds in its events. What was skipped is
+    left out; repair goes by what it finds."""
     before, threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
