@@ -1,4 +1,4 @@
-"""`make bench`: parts a to h and m, each a table of medians with their spread, each figure beside what it is held against.
+"""`make bench`: parts a to h, m and t, each a table of medians with their spread, each figure beside what it is held against.
 
     a  our upscaler beside RealESRGANer
     b  the rate of the networks beside the fastest of their own layers
@@ -9,6 +9,7 @@
     g  megapixels a second of the stages without a network; the detector of damage
     h  the restorer of faces beside GFPGANer; and what there is to say of a GPU
     m  memory: for a megapixel, and over five hundred photographs
+    t  how far tiles are from the whole, by halo
 
 `--only a,f` runs some of them. --json FILE is written after every part, with what there is. Ratios are what counts; absolute
 times belong to the machine, and to what else it does (`load`). docs/performance.md says how to read them.
@@ -27,7 +28,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from tests.bench import codecs, engine, memory, peak, sizes, stages, upscalers
+from tests.bench import codecs, engine, memory, peak, seams, sizes, stages, upscalers
 from tests.bench.gpu import busy
 from tests.bench.ground import Found, Options, each, machine
 from tests.bench_faces import face_rows
@@ -88,6 +89,10 @@ def memory_part(options: Options, console: Console) -> Found:
     return {"rows": each(memory.rows(options), "memory", console)}
 
 
+def seams_part(options: Options, console: Console) -> Found:
+    return {"rows": each(seams.rows(options), "tiles beside the whole", console)}
+
+
 PARTS: Mapping[str, Part] = {
     "a": upscaler_part,
     "b": peak_part,
@@ -98,6 +103,7 @@ PARTS: Mapping[str, Part] = {
     "g": stages_part,
     "h": faces_part,
     "m": memory_part,
+    "t": seams_part,
 }
 
 
