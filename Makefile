@@ -43,8 +43,8 @@ SECONDS ?= 600
 fuzz: $(READY) ## Fuzz the decoder; findings go to fuzz-findings/
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
-bench: $(READY) ## Side by side with the reference package on this machine
-	$(BIN)/python -m tests.bench
+bench: $(READY) ## Side by side with the reference packages and with this machine's limits; BENCH_OPTIONS=--engine starts Ray, too
+	$(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 KILLS ?= 200
 SEED ?= 1
