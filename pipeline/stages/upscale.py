@@ -38,7 +38,7 @@ class UpscaleParameters(Parameters):
     model: str = DEFAULT_MODEL
     precision: Precision = "exact"
     tile: int = Field(default=256, ge=32, le=4096)
-    halo: int = Field(default=24, ge=0, le=64)
+    halo: int = Field(default=32, ge=0, le=64)
     consistency: int = Field(default=5, ge=0, le=20)
     output_megapixels: float = Field(default=400.0, gt=0, allow_inf_nan=False)
 
@@ -74,16 +74,12 @@ class Upscale:
     def open(self, models: ModelStore, device: Device) -> None:
         import torch
 
-        from pipeline.models.dense_blocks import with_shared_transforms
-
         torch.set_num_threads(device.threads)
         card = models.card(self.parameters.model)
         kind = _number_format(self.parameters.precision if card.half else "exact", device)
         self.scale = card.scale
         module = open_upscaler(models, self.parameters.model)
         module = module.to(device=device.kind, dtype=kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if device.kind == "cpu" and kind is torch.float32:
-            module = with_shared_transforms(module)
         self.precision = name_of(kind)
         self.network = _Callable(module, device.kind, kind, side_multiple(card))
         if device.kind == "cuda":

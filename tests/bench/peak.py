@@ -1,7 +1,7 @@
 """Part b: the rate at which a network computes, beside the rate of the fastest of its own layers alone, in turns.
 
 Operations are counted while the network runs: two for each multiplication and addition of a convolution, as it is written
-down, whatever method computes it. So a method that needs fewer (Winograd's) may pass the rate of a layer.
+down, whatever method computes it.
 """
 
 from __future__ import annotations
