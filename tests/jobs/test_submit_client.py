@@ -135,7 +135,8 @@ def test_a_job_is_sent_with_the_code_and_without_any_secret(
         everything = b"".join(archive.read(name) for name in names)
     files = {name for name in names if not name.endswith("/")}
     assert {"job.json", "sender.json", "requirements.lock", "pipeline/worker.py", "jobs/cli.py"} <= files
-    assert all(name.endswith(".py") for name in files - {"job.json", "sender.json", "requirements.lock"})
+    code_and_weights = files - {"job.json", "sender.json", "requirements.lock"}
+    assert all(name.endswith(".py") or name.startswith("pipeline/models/weights/") for name in code_and_weights)
     assert len(package) < 3_000_000
     for value in secrets.values():
         assert value.encode() not in everything + json.dumps(sent).encode() + out.encode()
