@@ -119,5 +119,5 @@ def test_seconds_come_from_a_calibration_and_from_the_command_line(tmp_path: Pat
 def test_memory_is_told_in_fifths() -> None:
     memory = simulate.Memory()
     assert memory.course() == []
-    memory.megabytes = [float(n) for n in range(101)]
+    memory.values = [float(n) for n in range(101)]
     assert memory.course() == [0, 20, 40, 60, 80, 100]

@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tests.watched import forget, held
 
 # By what they are given: a copy of so many pixels, so many faces at once, one face, a photograph in tiles.
 DETECTORS = ("retinaface-resnet50", "retinaface-mobile0.25")
@@ -23,16 +24,10 @@ DENOISERS = ("noise-net",)
 def one(architecture: str, count: int) -> None:
     """Prints bytes. count: longer side for a detector or a denoiser, else faces at once."""
     call = _ready(architecture, count)
-    # Forgets the peak so far (proc_pid_clear_refs(5)).
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    forget()
+    before = held("VmRSS")
     call()
-    print(_status("VmHWM") - before)
-
-
-def _status(name: str) -> int:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
-    return int(line.split()[1]) * 1024
+    print(held("VmHWM") - before)
 
 
 def _ready(architecture: str, count: int) -> Callable[[], object]:

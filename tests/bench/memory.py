@@ -15,22 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.stage import Device
-from tests.audit.large import forget, peak
 from tests.bench.chain import LIGHT, Chain, job_for, write_scan
 from tests.bench.engine import has_compact
 from tests.bench.ground import Figure, Options, grainy
+from tests.watched import forget, held
 
 _SMALL, _LARGE = 0.25, 0.5
 _PHOTOGRAPHS, _EVERY = 500, 100
 _TINY = 0.001
 _LIMIT = 1800
-
-
-def resident(pid: str = "self") -> float:
-    """Megabytes that a process holds now."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    [line] = [line for line in lines if line.startswith("VmRSS")]
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 def child(place: str, photographs: int) -> None:
@@ -47,13 +40,13 @@ def child(place: str, photographs: int) -> None:
             for pid in ("self", decoder):
                 forget(pid)
             chain.restore(number, scan)
-            peaks[str(size)] = 1000 * (peak() + peak(decoder))
-        held = []
+            peaks[str(size)] = sum(held("VmHWM", pid) for pid in ("self", decoder)) / 1e6
+        resident = []
         for number in range(photographs):
             chain.restore(number + 10, tiny)
             if (number + 1) % _EVERY == 0:
-                held.append(resident() + resident(decoder))
-    print(json.dumps({"peaks": peaks, "held": held, "stages": stages}))
+                resident.append(sum(held("VmRSS", pid) for pid in ("self", decoder)) / 1e6)
+    print(json.dumps({"peaks": peaks, "held": resident, "stages": stages}))
 
 
 def rows(options: Options) -> Iterator[Figure]:

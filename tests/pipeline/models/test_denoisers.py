@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ModelError
-from pipeline.models.catalogue import ModelCard, by_id, is_generative
+from pipeline.models.catalogue import by_id, is_generative
 from pipeline.models.denoisers import open_denoiser
 from pipeline.models.licences import Use, commercial_use
 from pipeline.models.noise_net import NoiseNet
@@ -26,20 +26,7 @@ from pipeline.training.grain import added, film, white
 from pipeline.training.trainer import export
 
 DEVICE = Device("cpu", 1)
-
-
-def store_of(path: Path, architecture: str = "noise-net") -> ModelStore:
-    card = ModelCard(
-        id="mine",
-        file=path.name,
-        bytes=None,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        url=str(path),
-        licence="Apache-2.0",
-        architecture=architecture,
-        task="denoise",
-    )
-    return ModelStore(ModelSource(cache=str(path.parent / "cache"), local=(card,)))
+Stores = Callable[[Path, str], ModelStore]
 
 
 @pytest.fixture
@@ -48,12 +35,12 @@ def trained() -> NoiseNet:
     return NoiseNet().eval()
 
 
-def test_what_training_exports_is_what_is_opened(trained: NoiseNet, tmp_path: Path) -> None:
+def test_what_training_exports_is_what_is_opened(trained: NoiseNet, store_of: Stores, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     export(trained, path)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
     assert path.stat().st_size < 2_000_000
-    network = open_denoiser(store_of(path), "mine", DEVICE)
+    network = open_denoiser(store_of(path, "noise-net"), "mine", DEVICE)
     pixels, told = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(network.finder(pixels), trained.finder(pixels), atol=0.01)
@@ -61,7 +48,7 @@ def test_what_training_exports_is_what_is_opened(trained: NoiseNet, tmp_path: Pa
 
 
 @pytest.mark.parametrize("fault", ["torn", "other tensors", "other architecture", "altered"])
-def test_what_is_no_such_network_is_refused(trained: NoiseNet, tmp_path: Path, fault: str) -> None:
+def test_what_is_no_such_network_is_refused(trained: NoiseNet, store_of: Stores, tmp_path: Path, fault: str) -> None:
     path = tmp_path / "mine.safetensors"
     export(trained, path)
     if fault == "torn":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,6 @@ from pipeline.training.corpus import Corpus
 from pipeline.training.grain import Floats, added, drawn, film, halved, sensor, white
 from pipeline.training.noise import Check, FinderLesson, RemoverLesson, conditions, joined, read_start
 from pipeline.training.trainer import Settings, Training, train
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
