@@ -49,18 +49,22 @@ class Admission:
     def held_bytes(self) -> int:
         return len(self._held) * self.total_bytes // SHARES
 
-    def hold(self, size: int) -> None:
-        """Wait until `size` bytes are free among all holders, and hold them in place of what was held before.
-
-        Raises ItemError(out-of-memory) where the whole budget is less.
-        """
-        wanted = -(-size * SHARES // self.total_bytes)
-        if wanted > SHARES:
+    def check(self, size: int) -> None:
+        """Raises ItemError(out-of-memory) where the whole budget is less than `size` bytes."""
+        if size > self.total_bytes:
             raise ItemError(
                 Reason.OUT_OF_MEMORY,
                 f"the photograph needs about {size / 1e9:.1f} GB, and photographs may take {self.total_bytes / 1e9:.1f} GB"
                 " of this machine at once",
             )
+
+    def hold(self, size: int) -> None:
+        """Wait until `size` bytes are free among all holders, and hold them in place of what was held before.
+
+        Raises ItemError(out-of-memory) where the whole budget is less.
+        """
+        self.check(size)
+        wanted = -(-size * SHARES // self.total_bytes)
         if wanted <= len(self._held):
             return
         # Who asked for more while holding some could wait for another that does the same.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -60,6 +60,15 @@ def _searched(size: Size) -> int:
     return int(size.pixels * min(1.0, _SEARCHED / max(size.width, size.height)) ** 2)
 
 
+# The longest side of what an upscaler is given at once, pixels: bounds its arrays.
+LARGEST_TILE = 1024
+
+
+def _tile(size: Size) -> int:
+    """Pixels of the largest tile that an upscaler is given."""
+    return min(size.width, LARGEST_TILE) * min(size.height, LARGEST_TILE)
+
+
 # Bytes that a network takes at its peak beyond its weights, on a CPU in fp32, for one face at a time, one search, or one tile,
 # by architecture; with a margin over what was measured (docs/large-scans.md). On a GPU they take the card's memory.
 _NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
@@ -73,6 +82,9 @@ _NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "parsenet": lambda size: 700 << 20,
         "bisenet": lambda size: 400 << 20,
         "noise-net": lambda size: 300 << 20,
+        # Four arrays of 64 channels, two and the answer; and a window of the layers behind them.
+        **dict.fromkeys(("rrdbnet", "rrdbnet-ncnn"), lambda size: (200 << 20) + 1300 * _tile(size)),
+        "srvggnet-compact": lambda size: (100 << 20) + 900 * _tile(size),
     }
 )
 
@@ -89,10 +101,16 @@ def need(size: Size, working: Iterable[Callable[[Size], int]], networks: Iterabl
     working: of the pool's stages, as their footprints declare it. networks: architectures of the models that the pool computes
     with on the CPU. They run one after another, and those that are not known here are counted in their stage's figure.
     """
-    known = [_NETWORKS[name](size) for name in networks if name in _NETWORKS]
+    return need_together([size], list(working), list(networks))
+
+
+def need_together(sizes: Sequence[Size], working: Sequence[Callable[[Size], int]], networks: Sequence[str] = ()) -> int:
+    """As `need`, of photographs that an actor has in hand at once and works on one by one."""
+    known = (_NETWORKS[name](size) for name in networks if name in _NETWORKS for size in sizes)
+    copies = max((min(size.pixels, PROOF_PIXELS) for size in sizes), default=0) * _COPIES
     # What a stage gives back has 16 bits, whatever the scan has. Codes of damage take a byte a pixel beside it.
-    whole = size.pixels * (2 * size.deep + 1 + max((takes(size) for takes in working), default=0))
-    return _BASE + whole + max(known, default=0) + min(size.pixels, PROOF_PIXELS) * _COPIES
+    whole = sum(s.pixels * (2 * s.deep + 1 + max((takes(s) for takes in working), default=0)) for s in sizes)
+    return _BASE + whole + max(known, default=0) + copies
 
 
 def machine_bytes() -> int:

@@ -21,8 +21,9 @@ from pipeline.metrics import QUEUE_SECONDS, Sample
 from pipeline.tally import Counts, Death, Tally
 from pipeline.worker import Pool, StageActor, Work
 
-# Ray Data cuts a stage's output into blocks of about this size, so that the next stage can start.
-_BLOCK_BYTES = 32 << 20
+# Ray Data cuts a stage's output into blocks of about this size, so that the next stage can start. What lies in one block, small
+# photographs mostly, is also handed over, taken up and committed together.
+_BLOCK_BYTES = 8 << 20
 # A worker that dies comes back this often; the photographs it held are tried again by the job, one by one.
 _RESTARTS = 100
 
@@ -85,7 +86,8 @@ def _with_pool(data: ray.data.Dataset, work: Work, pool: Pool, tally: Any, *, al
         warnings.simplefilter("ignore")
         return data.map_batches(
             StageActor,
-            batch_size=1,
+            # Pixels come in blocks of bounded size; of a manifest, a block's photographs could have any size together.
+            batch_size=1 if "ingest" in pool.stages else None,
             batch_format="pyarrow",
             zero_copy_batch=True,
             fn_constructor_kwargs={"work": work, "pool": pool, "tally": tally},
@@ -136,6 +138,8 @@ def _configure() -> _Lost:
     # A block whose worker died is dropped from this pass; the job finds its photographs missing and tries them again.
     context.max_errored_blocks = -1
     context.execution_options.preserve_order = False
+    # Ray Data would start a thread for every task that reads the process's memory maps, for figures that nobody looks at.
+    context.memory_usage_poll_interval_s = None
     logger = logging.getLogger("ray.data")
     lost = _Lost()
     logger.handlers[:] = [lost]

@@ -3,7 +3,7 @@
 Sides are cut into as few tiles as the largest one allows, and tiles are then as small as that many may be, so that no more
 is computed twice than the overlaps ask for. A tile never reaches over the photograph's border: the last one of a row is moved
 back inside instead of being padded, so borders look exactly as they would without tiles. Neighbours overlap by two halos; the
-outer half of each overlap, where a network misses its surroundings, is thrown away and the rest is cross-faded.
+outer parts of each overlap, where a network misses its surroundings, are thrown away and the middle is cross-faded.
 """
 
 from __future__ import annotations
@@ -104,11 +104,12 @@ def _ramp(index: int, windows: Sequence[tuple[int, int]], scale: int) -> Array:
 
 
 def _fade(overlap: int) -> Array:
-    """0 over the first quarter of an overlap, a line through its middle half, 1 over the last quarter."""
-    quarter = overlap // 4
-    middle = overlap - 2 * quarter
+    """0 over the first three eighths of an overlap, a line through its middle quarter, 1 over the rest: the nearer to a tile's
+    border, the further its answer is from the one without tiles."""
+    outer = 3 * overlap // 8
+    middle = overlap - 2 * outer
     line = (np.arange(middle, dtype=np.float32) + np.float32(0.5)) / np.float32(middle)
-    return np.concatenate([np.zeros(quarter, np.float32), line, np.ones(quarter, np.float32)])
+    return np.concatenate([np.zeros(outer, np.float32), line, np.ones(outer, np.float32)])
 
 
 def run_in_memory(network: Network, image: Array, scale: int, tiling: Tiling) -> tuple[Array, Tiling]:

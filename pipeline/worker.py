@@ -20,12 +20,12 @@ import ray
 from pipeline import provenance
 from pipeline.admission import Admission
 from pipeline.errors import ItemError, JobError, Status, StoreError
-from pipeline.memory import budget, need, size_of
+from pipeline.memory import budget, need, need_together, size_of
 from pipeline.meter import Meter, logs_wanted, write_lines
 from pipeline.metrics import lines_of, of_commit, of_stage
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.recipe import Recipe
-from pipeline.record import Record, from_manifest, pack, unpack
+from pipeline.record import Record, from_manifest
 from pipeline.software import check_same, fingerprint
 from pipeline.stage import Device, Stage
 from pipeline.stages import FOOTPRINTS, STAGES
@@ -34,6 +34,7 @@ from pipeline.stages.ingest import Ingest
 from pipeline.storage import Store, StoreOptions, join
 from pipeline.supervision import WorkerBrokenError, run_end, run_stage, verify_transit
 from pipeline.tally import Hand, StageCount
+from pipeline.transit import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class StageActor:
         if "ingest" in self.pool.stages:
             records = from_manifest(table)
         else:
-            records = [self._admit(verify_transit(record)) for record in unpack(table)]
+            records = self._admitted([verify_transit(record) for record in unpack(table)])
         for name in self.pool.stages:
             self._begin(name, records)
             given, begun, ended = records, time.perf_counter(), _ended(records)
@@ -167,14 +168,24 @@ class StageActor:
             records = [replace(record, photograph=None) for record in records]
         return pack(records)
 
-    def _admit(self, record: Record) -> Record:
-        """Wait until the machine has room for what this pool does with the photograph."""
-        if record.photograph is not None:
-            try:
-                self.room.hold(need(size_of(record.photograph), self.working, self.networks))
-            except ItemError as error:
-                return record.ended(error)
-        return record
+    def _admitted(self, records: list[Record]) -> list[Record]:
+        """Wait until the machine has room for what this pool does with the photographs, one after another."""
+        result, sizes = [], []
+        for record in records:
+            kept = record
+            if record.photograph is not None:
+                size = size_of(record.photograph)
+                try:
+                    self.room.check(need(size, self.working, self.networks))
+                    sizes.append(size)
+                except ItemError as error:
+                    kept = record.ended(error)
+            result.append(kept)
+        if sizes:
+            wanted = need_together(sizes, self.working, self.networks)
+            # Each of them fits. Where all do not, the machine is theirs alone.
+            self.room.hold(min(wanted, self.room.total_bytes))
+        return result
 
     def _begin(self, stage: str, records: Sequence[Record]) -> None:
         """Whatever hangs in a stage, also in code that never lets Python run again, ends this process after its deadline."""

@@ -66,7 +66,7 @@ def simulated(actor: type, seconds: Mapping[str, float]) -> type:
 
         def _run(self, name: str, records: list[Any]) -> list[Any]:
             # A network with more threads is that much faster.
-            time.sleep(seconds.get(name, 0.0) / self.pool.threads)
+            time.sleep(len(records) * seconds.get(name, 0.0) / self.pool.threads)
             return [self._done(name, record) for record in records]
 
         def _done(self, name: str, record: Any) -> Any:
@@ -268,9 +268,10 @@ class Clock:
 
 def _through(plan: Any, stamp: Any, row: pa.Table, clock: Clock) -> None:
     from pipeline import provenance
-    from pipeline.record import from_manifest, pack, unpack
+    from pipeline.record import from_manifest
     from pipeline.storage import Store
     from pipeline.supervision import verify_transit
+    from pipeline.transit import pack, unpack
 
     store, worker = Store(), _worker()
     records = clock("rows of the manifest", from_manifest, row)

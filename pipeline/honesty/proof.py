@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -69,20 +68,6 @@ def proof_of(photograph: Photograph) -> Proof:
         deviation = to_depth(np.sqrt(found.coarse), np.dtype(np.uint16))
     bare = Proof(samples, deviation, step, (photograph.height, photograph.width), found.clipped, "")
     return Proof(bare.samples, bare.deviation, step, bare.shape, bare.clipped, _digest(bare))
-
-
-def proof_from(facts: Mapping[str, Any], samples: Pixels, deviation: NDArray[np.uint16] | None, sha256: str) -> Proof:
-    """The proof of its parts, as `record` sends them. facts: of `Proof.facts`. samples, deviation: flat."""
-    shape = tuple(facts["samples"])
-    rows, columns = facts["shape"]
-    return Proof(
-        samples.reshape(shape),
-        None if deviation is None else deviation.reshape(shape[:2]),
-        facts["step"],
-        (rows, columns),
-        (facts["clipped"][0], facts["clipped"][1]),
-        sha256,
-    )
 
 
 def _digest(proof: Proof) -> str:

@@ -15,6 +15,11 @@ from pipeline.models.store import ModelStore, state_dict
 if TYPE_CHECKING:
     import torch
 
+# Sides of windows, pixels. On a CPU a window's arrays should stay in its cache: here 15 and 10 MB. On a card they bound memory.
+_DENSE_WINDOW = 128
+_COMPACT_WINDOW = 192
+_CARD_WINDOW = 512
+
 
 def open_upscaler(models: ModelStore, model_id: str) -> torch.nn.Module:
     """The network in fp32 on the CPU, ready for inference: N x 3 x H x W RGB in 0..1 to N x 3 x sH x sW.
@@ -35,6 +40,15 @@ def open_upscaler(models: ModelStore, model_id: str) -> torch.nn.Module:
 def side_multiple(card: ModelCard) -> int:
     """What the sides of an input must be divisible by: RRDBNet for factor 2 first folds 2 x 2 pixels into channels."""
     return {1: 4, 2: 2}.get(card.scale, 1) if card.architecture.startswith("rrdbnet") else 1
+
+
+def in_windows(network: torch.nn.Module, card: ModelCard, device: str) -> torch.nn.Module:
+    """The same network, computed a few layers at a time over all that it is given (`windowed`). device: `cpu` or `cuda`."""
+    from pipeline.models.windowed import WindowedCompact, WindowedRRDBNet
+
+    if card.architecture.startswith("rrdbnet"):
+        return WindowedRRDBNet(network, _CARD_WINDOW if device == "cuda" else _DENSE_WINDOW)
+    return WindowedCompact(network, _CARD_WINDOW if device == "cuda" else _COMPACT_WINDOW)
 
 
 def _rrdbnet(scale: int) -> torch.nn.Module:

@@ -15,9 +15,10 @@ from pipeline.damage import stored_mask
 from pipeline.errors import ItemError, Reason
 from pipeline.fidelity import REACH, back_projected, grown, limits_of, tint_of
 from pipeline.measures import tone_of_photograph
+from pipeline.memory import LARGEST_TILE
 from pipeline.models.precision import Precision, bf16_where_native, name_of
 from pipeline.models.store import ModelStore
-from pipeline.models.upscalers import open_upscaler, side_multiple
+from pipeline.models.upscalers import in_windows, open_upscaler, side_multiple
 from pipeline.photograph import LUMA, Photograph, Pixels, Tone, is_neutral, to_depth, widened
 from pipeline.policy import Policy
 from pipeline.stage import Device, Footprint, ModelNeed, Parameters, Step
@@ -31,14 +32,15 @@ DEFAULT_MODEL = "realesrgan-x4plus-embedded"
 
 class UpscaleParameters(Parameters):
     """model: an upscaler of the catalogue. precision: `exact` is fp32; `fast` is 16-bit floats where the device
-    computes them natively, recorded per photograph. tile: the longest side of one, and halo: half of what two share; pixels of
-    the input. consistency: rounds of back-projection, which keep tones and colours at the scan's own resolution; 0 for the
-    bare answer of the network. output_megapixels: a photograph that would grow beyond it is refused."""
+    computes them natively, recorded per photograph. tile: a photograph with a longer side is worked on in tiles of at most
+    that, and halo: half of what two share; pixels of the input. consistency: rounds of back-projection, which keep tones and
+    colours at the scan's own resolution; 0 for the bare answer of the network. output_megapixels: a photograph that would
+    grow beyond it is refused."""
 
     model: str = DEFAULT_MODEL
     precision: Precision = "exact"
-    tile: int = Field(default=256, ge=32, le=4096)
-    halo: int = Field(default=32, ge=0, le=64)
+    tile: int = Field(default=LARGEST_TILE, ge=32, le=LARGEST_TILE)
+    halo: int = Field(default=64, ge=0, le=128)
     consistency: int = Field(default=5, ge=0, le=20)
     output_megapixels: float = Field(default=400.0, gt=0, allow_inf_nan=False)
 
@@ -53,7 +55,7 @@ class Upscale:
     """Makes the pixels `scale` times as wide and high. Grey stays exactly grey; alpha is resampled (Lanczos)."""
 
     name: ClassVar[str] = "upscale"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     Parameters: ClassVar[type[Parameters]] = UpscaleParameters
     # For a scale of 4, and the large network.
     footprint: ClassVar[Footprint] = Footprint(
@@ -78,12 +80,10 @@ class Upscale:
         card = models.card(self.parameters.model)
         kind = _number_format(self.parameters.precision if card.half else "exact", device)
         self.scale = card.scale
-        module = open_upscaler(models, self.parameters.model)
+        module = in_windows(open_upscaler(models, self.parameters.model), card, device.kind)
         module = module.to(device=device.kind, dtype=kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.precision = name_of(kind)
         self.network = _Callable(module, device.kind, kind, side_multiple(card))
-        if device.kind == "cuda":
-            self.tiling = replace(self.tiling, batch=8)
 
     def restore(self, photographs: Sequence[Photograph]) -> Sequence[Step | ItemError]:
         return [self._one(photograph) for photograph in photographs]

@@ -1,5 +1,5 @@
-"""`python -m tests.audit.network_memory`: what networks for faces and against noise take at their peak beyond their weights, in
-fp32 on the CPU, each in a process of its own. The weights are random: what is taken depends on shapes alone."""
+"""`python -m tests.audit.network_memory`: what networks for faces, against noise and for size take at their peak beyond their
+weights, in fp32 on the CPU, each in a process of its own. The weights are random: what is taken depends on shapes alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ DETECTORS = ("retinaface-resnet50", "retinaface-mobile0.25")
 RESTORERS = ("gfpgan-clean", "restoreformer", "codeformer")
 PARSERS = ("parsenet", "bisenet")
 DENOISERS = ("noise-net",)
+UPSCALERS = ("rrdbnet", "srvggnet-compact")
 
 
 def one(architecture: str, count: int) -> None:
@@ -49,6 +50,8 @@ def _ready(architecture: str, count: int) -> Callable[[], object]:
         return lambda: RetinaFaceNetwork(network, Device()).detect(pixels)
     if architecture in DENOISERS:
         return _denoising(rng.integers(0, 256, (count, count, 3), dtype=np.uint8))
+    if architecture in UPSCALERS:
+        return _upscaling(architecture, rng.random((1, 3, count, count), np.float32))
     faces = rng.random((count, 512, 512, 3), np.float32)
     if architecture in PARSERS:
         from pipeline.models.parsing import FaceParser, network_of
@@ -58,6 +61,31 @@ def _ready(architecture: str, count: int) -> Callable[[], object]:
     restorer = _restorer(architecture, Device())
     restorer.batch = count
     return lambda: restorer.restore(faces)
+
+
+def _upscaling(architecture: str, planes: Any) -> Callable[[], object]:
+    """With fewer layers: memory does not depend on their number."""
+    import torch
+    from basicsr.archs.rrdbnet_arch import RRDBNet
+    from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+
+    from pipeline.models.store import ModelStore
+    from pipeline.models.upscalers import in_windows
+
+    model = {"rrdbnet": "realesrgan-x4plus-embedded", "srvggnet-compact": "realesr-general-x4v3"}[architecture]
+    network = (
+        RRDBNet(3, 3, scale=4, num_feat=64, num_block=1, num_grow_ch=32)
+        if architecture == "rrdbnet"
+        else SRVGGNetCompact(3, 3, num_feat=64, num_conv=12, upscale=4, act_type="prelu")
+    )
+    network = network.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+    windows = in_windows(network, ModelStore().card(model), "cpu")
+
+    def call() -> object:
+        with torch.inference_mode():
+            return windows(torch.from_numpy(planes).contiguous(memory_format=torch.channels_last))
+
+    return call
 
 
 def _denoising(pixels: Any) -> Callable[[], object]:
@@ -95,11 +123,17 @@ def measured(architecture: str, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=(*DETECTORS, *RESTORERS, *PARSERS, *DENOISERS))
+    parser.add_argument("--only", choices=(*UPSCALERS, *DENOISERS, *DETECTORS, *PARSERS, *RESTORERS))
     parser.add_argument("--faces", type=int, nargs="+", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    for architecture in (options.only,) if options.only else (*DENOISERS, *DETECTORS, *PARSERS, *RESTORERS):
-        counts = {DETECTORS: [1024, 2048], DENOISERS: [384, 1024], RESTORERS: options.faces, PARSERS: [1]}
+    for architecture in (options.only,) if options.only else (*UPSCALERS, *DENOISERS, *DETECTORS, *PARSERS, *RESTORERS):
+        counts = {
+            DETECTORS: [1024, 2048],
+            DENOISERS: [384, 1024],
+            RESTORERS: options.faces,
+            PARSERS: [1],
+            UPSCALERS: [512, 1024],
+        }
         for count in next(found for known, found in counts.items() if architecture in known):
             try:
                 print(f"{architecture} {count}: {measured(architecture, count) / 2**20:.0f} MiB", flush=True)

@@ -17,7 +17,7 @@ from jobs.spec import JobSpec, parse_spec
 from pipeline import provenance
 from pipeline.errors import Status
 from pipeline.models.store import ModelStore
-from pipeline.record import Record, pack, unpack
+from pipeline.record import Record
 from pipeline.stage import Device, Stage
 from pipeline.stages import STAGES
 from pipeline.stages.deliver import Deliver
@@ -25,6 +25,7 @@ from pipeline.stages.ingest import Ingest
 from pipeline.stages.upscale import Upscale
 from pipeline.storage import Store
 from pipeline.supervision import run_end, run_stage, verify_transit
+from pipeline.transit import pack, unpack
 from tests.bench.ground import EMBEDDED, Pixels, compact_file
 
 _RECIPE = "cd" * 32

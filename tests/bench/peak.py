@@ -19,7 +19,7 @@ from pipeline.models.precision import Precision
 from pipeline.models.upscalers import open_upscaler
 from pipeline.stage import Device
 from tests.bench.ground import Figure, Network, Options, devices, middle, networks, spread, timed
-from tests.bench.upscalers import PRECISIONS, an_upscaler, side_of
+from tests.bench.upscalers import PRECISIONS, an_upscaler, sides_of
 from tests.tables import alternate
 
 # Of the layers, those that are tried as the fastest: the largest.
@@ -94,7 +94,7 @@ def convolution(layer: Layer, device: Device, kind: torch.dtype) -> Callable[[],
 def rows(options: Options) -> Iterator[Figure]:
     for device in devices():
         for network in networks():
-            side = side_of(network, device)
+            side, _ = sides_of(network, device)
             found = layers(open_upscaler(network.store, network.model), torch.zeros(1, 3, 16, 16))
             # Every convolution pads: work goes with the pixels.
             larger = Counter(
@@ -115,7 +115,7 @@ def _row(network: Network, device: Device, precision: Precision, found: Counter[
     tried = sorted(found, key=lambda layer: -layer.multiply_adds * found[layer])[:_TRIED]
     alone = {layer: min(timed(convolution(layer, device, kind), 3)) / layer.multiply_adds for layer in tried}
     best = min(alone, key=lambda layer: alone[layer])
-    side = side_of(network, device)
+    side, _ = sides_of(network, device)
     tiles = np.random.default_rng(0).random((1, 3, side, side), np.float32)
     assert stage.network is not None
     run, total = stage.network, multiply_adds(found)

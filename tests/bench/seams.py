@@ -11,7 +11,7 @@ from pipeline.tiles import Array, Tiling, cut, run_tiled
 from tests.bench.ground import EMBEDDED, Figure, Options, devices, networks, picture
 from tests.bench.upscalers import an_upscaler
 
-HALOS = (16, 24, 32, 48)
+HALOS = (32, 48, 64, 96)
 # Without halos: of a tile, and so about what it is of by itself.
 _INSIDE = 64
 
@@ -28,7 +28,7 @@ def rows(options: Options) -> Iterator[Figure]:
     for network in networks():
         stage = an_upscaler(network, devices()[-1])
         assert stage.network is not None
-        height, width = (64, 160) if network.model == EMBEDDED else (128, 320)
+        height, width = (40, 320) if network.model == EMBEDDED else (128, 400)
         image = picture(height, width).astype(np.float32) / 255
         whole = np.clip(run_tiled(stage.network, image, stage.scale, Tiling(1024, 16, 1)), 0, 1)
         for halo in HALOS:

@@ -28,13 +28,14 @@ from pipeline import provenance
 from pipeline.errors import ItemError, JobError, Reason, SpecError, Status
 from pipeline.models.catalogue import ModelCard
 from pipeline.models.store import ModelSource, ModelStore
-from pipeline.record import Record, from_manifest, pack, unpack
+from pipeline.record import Record, from_manifest
 from pipeline.stage import Device
 from pipeline.stages import STAGES
 from pipeline.stages.deliver import Deliver
 from pipeline.stages.ingest import Ingest
 from pipeline.storage import Store
 from pipeline.supervision import run_end, run_stage, verify_transit
+from pipeline.transit import pack, unpack
 
 Call = Callable[..., tuple[int, str, str]]
 # The astronaut's face, 40 x 32; another corner for every file.

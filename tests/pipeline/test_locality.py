@@ -15,13 +15,14 @@ from PIL import Image
 from pipeline.damage import REPAIRED, Kind
 from pipeline.models.store import ModelSource, ModelStore
 from pipeline.policy import POLICIES
-from pipeline.record import Record, pack, unpack
+from pipeline.record import Record
 from pipeline.stage import Device
 from pipeline.stages import STAGES
 from pipeline.stages.deliver import Deliver, DeliverParameters
 from pipeline.stages.ingest import Ingest, IngestParameters
 from pipeline.storage import Store
 from pipeline.supervision import run_end, run_stage
+from pipeline.transit import pack, unpack
 
 ITEM = "ab" * 16
 

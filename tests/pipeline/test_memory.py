@@ -107,7 +107,23 @@ def test_networks_need_more_and_only_the_hungriest_counts() -> None:
     detector, restorer = (need(size, stages, [name]) for name in ("retinaface-resnet50", "gfpgan-clean"))
     assert min(detector, restorer) > bare + (500 << 20)
     assert need(size, stages, ["gfpgan-clean", "retinaface-resnet50"]) == max(detector, restorer)
-    assert need(size, stages, ["rrdbnet", "mobilefacenet"]) == bare
+    assert need(size, stages, ["mobilefacenet"]) == bare
+
+
+def test_an_upscaler_is_given_a_bounded_tile() -> None:
+    def extra(width: int, height: int) -> int:
+        size = Size(width, height, 3, 8)
+        return need(size, ["upscale"], ["rrdbnet"]) - need(size, ["upscale"])
+
+    assert extra(20000, 10000) == extra(1024, 1024) > extra(20000, 100) == extra(1024, 100)
+
+
+def test_photographs_that_are_in_hand_together_share_what_is_needed_one_by_one() -> None:
+    sizes, working = [Size(600, 400, 3, 8), Size(300, 200, 1, 16)], [FOOTPRINTS["upscale"].working]
+    alone = [memory.need(size, working, ["rrdbnet"]) for size in sizes]
+    together = memory.need_together(sizes, working, ["rrdbnet"])
+    assert max(alone) < together < sum(alone)
+    assert memory.need_together(sizes[:1], working, ["rrdbnet"]) == alone[0]
 
 
 def test_a_detector_is_given_a_bounded_copy() -> None:
@@ -124,9 +140,16 @@ def test_a_detector_is_given_a_bounded_copy() -> None:
     [
         ("retinaface-mobile0.25", 1024),
         ("noise-net", 700),
+        ("srvggnet-compact", 600),
+        ("rrdbnet", 300),
         *(
             pytest.param(*case, marks=pytest.mark.audit)
-            for case in (("retinaface-resnet50", 2048), ("gfpgan-clean", 1))
+            for case in (
+                ("retinaface-resnet50", 2048),
+                ("gfpgan-clean", 1),
+                ("rrdbnet", 1024),
+                ("srvggnet-compact", 1024),
+            )
         ),
         *(pytest.param(name, 1, marks=pytest.mark.audit) for name in ("restoreformer", "parsenet", "bisenet")),
     ],

@@ -13,7 +13,8 @@ from pipeline.faces.search import search, seek
 from pipeline.models.boxes import Rows, overlap
 from pipeline.models.faces import FaceDetector
 from pipeline.photograph import Container, Face, Photograph, Pixels, deepened
-from pipeline.record import Record, pack, unpack
+from pipeline.record import Record
+from pipeline.transit import pack, unpack
 
 ASTRONAUT = np.ascontiguousarray(skimage.data.astronaut()[:256, 100:356])
 

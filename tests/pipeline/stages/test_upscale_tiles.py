@@ -74,6 +74,17 @@ def test_tiles_show_at_no_seam(compact: Stages, real_photo: Samples, tile: int, 
     assert gradient_at_seams(tiled, width, tile, halo) <= 1.02 * gradient_at_seams(whole, width, tile, halo)
 
 
+def test_tiles_of_the_large_network_are_the_whole_but_for_a_step(large: Stages, real_photo: Samples) -> None:
+    """It sees some 350 pixels far; the halo leaves out what is further than the default's 64."""
+    crop = a_crop(real_photo, 32, 240)
+    whole = enlarged(large(consistency=0), crop)
+    halo = UpscaleParameters().halo
+    tiled = enlarged(large(consistency=0, tile=192, halo=halo), crop)
+    apart = np.abs(whole.astype(np.int64) - tiled)
+    assert 0 < apart.max() <= 257
+    assert gradient_at_seams(tiled, 240, 192, halo) <= 1.02 * gradient_at_seams(whole, 240, 192, halo)
+
+
 @pytest.mark.parametrize("batch", [4, 16])
 def test_batches_change_no_byte(compact: Stages, real_photo: Samples, batch: int) -> None:
     """Nine tiles: one batch that is not full, or several of which the last is not."""
