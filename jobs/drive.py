@@ -37,6 +37,8 @@ _ROUND = 65_536
 _BLOCKS = 1024
 # Photographs of ordinary size that go before the largest, so that one is delivered soon and a fault shows early.
 _FIRST = 4
+# Photographs after which commits are gathered, and how often in a run, as far as these allow it.
+_COMPACT_LEAST, _COMPACT_MOST, _COMPACTIONS = 4096, 16_384, 4096
 # Passes in a row in which nothing was committed and no photograph was found to kill its worker.
 _IDLE_PASSES = 3
 
@@ -64,7 +66,7 @@ class Driver:
         self.announce = announce
         self.foreseen: Foreseen | None = None
         self.compactor = Compactor(store, plan.run, held.term)
-        self.keeper = _Keeper(self.compactor, plan.spec.output.compact_after)
+        self.keeper = _Keeper(self.compactor, plan.spec.output.compact_after or compact_after(plan.photographs))
         self._again = np.zeros(plan.photographs, np.bool_)
 
     def drive(self) -> int:
@@ -168,6 +170,12 @@ class Driver:
         if pa.compute.any(over).as_py():
             self.compactor.compact()
         return missing.filter(pa.compute.invert(over))
+
+
+def compact_after(photographs: int) -> int:
+    """After how many photographs commits are gathered, where the job does not say. Each time a seal is written that names all
+    parts, so that seals grow with the square of a run; and what is not gathered yet, readers open one by one."""
+    return min(max(_COMPACT_LEAST, photographs // _COMPACTIONS), _COMPACT_MOST)
 
 
 class _Keeper:

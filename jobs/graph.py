@@ -19,6 +19,10 @@ from pipeline.worker import Pool
 # What a worker's process takes before it holds a photograph: Python, Ray, codecs; and with torch in it.
 _PROCESS = 300 << 20
 _WITH_TORCH = 700 << 20
+# Seconds of one core that a photograph takes in every pool beside its stages (Ray's blocks and calls, packing), and its commit
+# in the last one (`tests.simulate profile` and `scale`, docs/scaling.md).
+_HANDLING = 0.006
+_COMMIT = 0.006
 # A photograph of which nothing is known, megapixels; and bytes of a pixel in a file, where only those are.
 _ORDINARY = 12.0
 _BYTES_A_PIXEL = 1.0
@@ -47,8 +51,9 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
     weights = plan.recipe.weight_bytes(ModelStore(plan.spec.model_source()), _installed(plan))
     card_bytes = calibration.card_bytes if calibration is not None else {}
     engine = (calibration.rate(ENGINE) or 0.0) if calibration is not None else 0.0
-    found = []
-    for number, (names, heavy) in enumerate(stage_groups(plan)):
+    found, groups = [], stage_groups(plan)
+    for number, (names, heavy) in enumerate(groups):
+        around = (_HANDLING + (_COMMIT if number == len(groups) - 1 else 0.0)) / (size.pixels / 1e6)
         # A stage behind the upscaler holds photographs of its size.
         memory = max(need(_times(size, grown[name]), [FOOTPRINTS[name].working]) for name in names)
         found.append(
@@ -56,7 +61,7 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
                 name="+".join(names),
                 heavy=heavy,
                 seconds=sum(_core_seconds(name, calibration, heavy=heavy) for name in names)
-                + (0.0 if number else engine),
+                + (around if number else around + engine),
                 card_seconds=sum(_card_seconds(name, calibration) for name in names) if heavy else 0.0,
                 memory=memory + _PROCESS + (_WITH_TORCH + weights[names[0]] if heavy else 0),
                 card_memory=card_bytes.get(names[0], weights[names[0]] + FOOTPRINTS[names[0]].card_bytes)

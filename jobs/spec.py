@@ -62,12 +62,12 @@ class Collection(_Section):
 
 
 class Output(DeliverParameters):
-    """What deliver is asked for, and where. uri: the run's own folder or prefix. compact_after: commits that are gathered at
-    once."""
+    """What deliver is asked for, and where. uri: the run's own folder or prefix. compact_after: photographs whose
+    commits are gathered at once; None for what fits the run's size."""
 
     uri: str = Field(min_length=1)
     endpoint: str | None = None
-    compact_after: int = Field(default=4096, ge=1)
+    compact_after: int | None = Field(default=None, ge=1)
 
 
 class LocalModel(_Section):

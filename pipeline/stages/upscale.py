@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import cv2
 import numpy as np
@@ -28,21 +28,30 @@ if TYPE_CHECKING:
     import torch
 
 DEFAULT_MODEL = "realesrgan-x4plus-embedded"
+# Two tiles of the large network that share twice as much are one picture but for a step of 255 (docs/performance.md).
+_HALO = 64
 
 
 class UpscaleParameters(Parameters):
     """model: an upscaler of the catalogue. precision: `exact` is fp32; `fast` is 16-bit floats where the device
     computes them natively, recorded per photograph. tile: a photograph with a longer side is worked on in tiles of at most
-    that, and halo: half of what two share; pixels of the input. consistency: rounds of back-projection, which keep tones and
-    colours at the scan's own resolution; 0 for the bare answer of the network. output_megapixels: a photograph that would
-    grow beyond it is refused."""
+    that, and halo: half of what two share (64, or a quarter of a smaller tile); pixels of the input. consistency: rounds of
+    back-projection, which keep tones and colours at the scan's own resolution; 0 for the bare answer of the network.
+    output_megapixels: a photograph that would grow beyond it is refused."""
 
     model: str = DEFAULT_MODEL
     precision: Precision = "exact"
     tile: int = Field(default=LARGEST_TILE, ge=32, le=LARGEST_TILE)
-    halo: int = Field(default=64, ge=0, le=128)
+    halo: int = Field(default=_HALO, ge=0, le=128)
     consistency: int = Field(default=5, ge=0, le=20)
     output_megapixels: float = Field(default=400.0, gt=0, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _halo_of_a_small_tile(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "halo" not in given and isinstance(tile := given.get("tile"), int):
+            return given | {"halo": min(_HALO, tile // 4)}
+        return given
 
     @model_validator(mode="after")
     def _overlap(self) -> Self:

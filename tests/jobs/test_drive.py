@@ -299,6 +299,13 @@ def test_commits_are_gathered_while_a_pass_runs(
     assert verify(plan.run).faults == ()
 
 
+@pytest.mark.parametrize(
+    ("photographs", "after"), [(1, 4096), (10_000_000, 4096), (40_000_000, 9765), (100_000_000, 16_384)]
+)
+def test_large_runs_gather_commits_less_often(photographs: int, after: int) -> None:
+    assert drive.compact_after(photographs) == after
+
+
 def test_a_compaction_that_fails_in_its_thread_stops_the_run_in_words(
     make_spec: Callable[..., JobSpec], scans: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

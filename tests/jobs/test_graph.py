@@ -13,6 +13,7 @@ import pytest
 from cluster.cards import OVERHEAD
 from cluster.connect import Resources
 from cluster.nodes import Node
+from jobs import graph
 from jobs.graph import demands, plan_pools, stage_groups
 from jobs.run import Summary, describe, summarise
 from jobs.rundir import ModelUse, Plan, prepare
@@ -78,7 +79,10 @@ def test_a_recipe_without_models_is_one_pool(planned: Planned) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_noise_is_taken_away_in_a_pool_of_its_own_where_a_job_asks_for_it(planned: Planned, share: float) -> None:
+def test_noise_is_taken_away_in_a_pool_of_its_own_where_a_job_asks_for_it(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr(graph, "_HANDLING", 0.0)
     stages = {"stages": ["analyse", "repair", "colour"], "analyse": {"detector": None}, "policy": "presentation"}
     plan = planned(recipe=stages | {"repair": {"denoise": share}})
     together = ((("ingest", "analyse", "repair", "colour", "deliver"), False),)
@@ -96,6 +100,21 @@ def test_a_network_at_the_end_still_gets_a_pool_for_delivery(planned: Planned) -
 
 def test_a_run_of_no_stage_reads_and_delivers(planned: Planned) -> None:
     assert stage_groups(planned(recipe={"stages": []})) == ((("ingest", "deliver"), False),)
+
+
+def test_every_pool_handles_photographs_and_the_last_one_commits_them(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of small photographs, that is most of what a light pool does."""
+    plan = planned(recipe={"stages": ["upscale"]})
+    with_all = [demand.seconds for demand in demands(plan)]
+    monkeypatch.setattr(graph, "_COMMIT", 0.0)
+    without_commits = [demand.seconds for demand in demands(plan)]
+    monkeypatch.setattr(graph, "_HANDLING", 0.0)
+    bare = [demand.seconds for demand in demands(plan)]
+    assert with_all[:2] == without_commits[:2]
+    assert with_all[2] > without_commits[2]
+    assert all(more > less for more, less in zip(without_commits, bare, strict=True))
 
 
 @pytest.mark.parametrize("installed", [set(), {EMBEDDED}, {EMBEDDED, DETECTOR}, {EMBEDDED, DETECTOR, RESTORER}])

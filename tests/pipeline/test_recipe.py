@@ -82,7 +82,7 @@ def test_what_nobody_asked_for_or_the_policy_never_uses_nobody_needs() -> None:
 
 
 def test_the_same_recipe_has_the_same_identity() -> None:
-    one, other = recipe(), recipe(parameters={"upscale": {"tile": 256}})
+    one, other = recipe(), recipe(parameters={"upscale": {"tile": 1024}})
     assert one == other
     assert one.identity({}) == other.identity({})
     assert len(one.identity({})) == 64

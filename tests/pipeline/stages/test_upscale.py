@@ -144,6 +144,15 @@ def test_grey_stays_exactly_grey(compact: Stages, real_photo: NDArray[np.uint8],
     assert colour.dtype == alone.dtype == np.uint16
 
 
+@pytest.mark.parametrize(
+    ("given", "tiling"),
+    [({}, (1024, 64)), ({"tile": 256}, (256, 64)), ({"tile": 100}, (100, 25)), ({"tile": 96, "halo": 8}, (96, 8))],
+)
+def test_a_small_tile_has_a_small_halo_where_none_is_asked_for(given: dict[str, int], tiling: tuple[int, int]) -> None:
+    parameters = UpscaleParameters(**given)
+    assert (parameters.tile, parameters.halo) == tiling
+
+
 def test_tiles_hardly_show(compact: Stages, real_photo: NDArray[np.uint8]) -> None:
     crop = np.ascontiguousarray(real_photo[80:208, 100:260])
     whole = upscaled(compact(tile=256), crop).pixels
