@@ -15,9 +15,9 @@ from pipeline.models.store import ModelStore, state_dict
 if TYPE_CHECKING:
     import torch
 
-# Sides of windows, pixels. On a CPU a window's arrays should stay in its cache: here 15 and 10 MB. On a card they bound memory.
+# Sides of windows, pixels. On a CPU a window's arrays should stay in its cache: here 15 and 18 MB. On a card they bound memory.
 _DENSE_WINDOW = 128
-_COMPACT_WINDOW = 192
+_COMPACT_WINDOW = 256
 _CARD_WINDOW = 512
 
 

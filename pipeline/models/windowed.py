@@ -39,6 +39,8 @@ class WindowedRRDBNet(nn.Module):
     def forward(self, photograph: torch.Tensor) -> torch.Tensor:
         net = self.reference
         fold = {1: 4, 2: 2}.get(net.scale, 1)
+        if max(photograph.shape[2:]) <= self.window * fold:
+            return _whole(net, photograph)
         features: torch.Tensor = net.conv_first(
             functional.pixel_unshuffle(photograph, fold) if fold > 1 else photograph
         )
@@ -89,6 +91,8 @@ class WindowedCompact(nn.Module):
 
     def forward(self, photograph: torch.Tensor) -> torch.Tensor:
         net = self.reference
+        if max(photograph.shape[2:]) <= self.window:
+            return _whole(net, photograph)
         windows = list(_windows(photograph.shape[2], photograph.shape[3], self.window))
         source = _with_margin(photograph, photograph.shape[1], _TOGETHER)
         _inside(source, _TOGETHER).copy_(photograph)
@@ -100,6 +104,12 @@ class WindowedCompact(nn.Module):
             source = target
         answer: torch.Tensor = net.upsampler(_inside(source, _TOGETHER))
         return answer + functional.interpolate(photograph, scale_factor=net.upscale, mode="nearest")
+
+
+def _whole(network: nn.Module, photograph: torch.Tensor) -> torch.Tensor:
+    """Of what is one window, no margin needs to be computed."""
+    answer: torch.Tensor = network(photograph)
+    return answer
 
 
 def _dense(
