@@ -60,6 +60,18 @@ class Corpus:
         result: Floats = np.clip(cv2.resize(view, (side, side), interpolation=kind), 0, 1)
         return result
 
+    def parted(self, every: int) -> tuple[Corpus, Corpus]:
+        """Two without a photograph in common: the second has every n-th."""
+        places = range(len(self.images))
+        return self.only(*(p for p in places if p % every)), self.only(*(p for p in places if not p % every))
+
+    def only(self, *places: int) -> Corpus:
+        return Corpus(
+            tuple(self.names[place] for place in places),
+            tuple(self.images[place] for place in places),
+            tuple(self.sha256[place] for place in places),
+        )
+
     def described(self) -> Sequence[dict[str, str]]:
         return [{"name": name, "sha256": digest} for name, digest in zip(self.names, self.sha256, strict=True)]
 
