@@ -1,4 +1,4 @@
-"""What travels to a cluster with a job: this code, the lock's digest with the lock itself, and the job. Nothing else."""
+"""What travels to a cluster with a job: this code with its weights, the lock with its digest, and the job. Nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SPEC = "job.json"
 SENDER = "sender.json"
 LOCK = "requirements.lock"
 _PACKAGES = (pipeline, jobs, cluster)
+_WEIGHTS = "models/weights/*"
 # Far above what the code is; only something that does not belong there could reach it.
 MOST_BYTES = 16 << 20
 
@@ -26,11 +27,12 @@ MOST_BYTES = 16 << 20
 def pack_code(folder: Path, spec: JobSpec) -> None:
     """Lay modules, lock, sender and job out as the driver's working directory. Raises JobError where it grows beyond reason.
 
-    Only `.py` files of the three packages are taken: no data, no caches, and nothing that lies beside them.
+    Of the three packages only `.py` files and the weights that ship with them are taken: no other data, no caches, and
+    nothing that lies beside them.
     """
     for package in _PACKAGES:
         root = Path(next(iter(package.__path__)))
-        for file in sorted(root.rglob("*.py")):
+        for file in sorted([*root.rglob("*.py"), *root.glob(_WEIGHTS)]):
             target = folder / root.name / file.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)

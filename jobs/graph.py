@@ -51,6 +51,8 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
     for number, (names, heavy) in enumerate(stage_groups(plan)):
         # A stage behind the upscaler holds photographs of its size.
         memory = max(need(_times(size, grown[name]), [FOOTPRINTS[name].working]) for name in names)
+        # Of a light pool too, where one of its stages computes with a small network.
+        weighs = sum(weights[name] for name in names)
         found.append(
             Demand(
                 name="+".join(names),
@@ -58,7 +60,7 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
                 seconds=sum(_core_seconds(name, calibration, heavy=heavy) for name in names)
                 + (0.0 if number else engine),
                 card_seconds=sum(_card_seconds(name, calibration) for name in names) if heavy else 0.0,
-                memory=memory + _PROCESS + (_WITH_TORCH + weights[names[0]] if heavy else 0),
+                memory=memory + _PROCESS + (_WITH_TORCH + weighs if heavy or weighs else 0),
                 card_memory=card_bytes.get(names[0], weights[names[0]] + FOOTPRINTS[names[0]].card_bytes)
                 if heavy
                 else 0,

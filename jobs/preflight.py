@@ -118,6 +118,9 @@ def network_bytes(spec: JobSpec, models: Mapping[str, str | None]) -> dict[str, 
     store = ModelStore(spec.model_source())
     found = {}
     for stage in spec.make_recipe().stages:
+        if not any(need.essential and models.get(need.model_id) is not None for need in stage.needs()):
+            # It shares a pool that has no card.
+            continue
         sizes = []
         for need in stage.needs():
             if models.get(need.model_id) is not None:

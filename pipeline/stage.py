@@ -57,8 +57,9 @@ class Step:
 class ModelNeed:
     """A model that a stage would use. Where it is not required and not installed, the stage records a skip.
 
-    task: what the catalogue must say that it is for. essential: whether the stage can do nothing without it; what is not
-    essential it does without, and records that. instead_of: a model beside which this one would not be used.
+    task: what the catalogue must say that it is for. essential: whether the stage can do nothing without it, and so gets a pool
+    of its own with it; what is not essential it does without, and records that, or computes with in any pool. instead_of: a
+    model beside which this one would not be used.
     """
 
     model_id: str

@@ -223,6 +223,18 @@ CARDS: tuple[ModelCard, ...] = (
         task="parse-faces",
     ),
     ModelCard(
+        id="albumen-damage",
+        file="models/weights/damage.safetensors",
+        bytes=1877928,
+        sha256="c7ee7a4e322560285f14586be78ba2dd6518c7832492c3a72a478744843ecebe",
+        url=None,
+        licence="Apache-2.0",
+        architecture="damage-unet",
+        task="detect-damage",
+        half=False,
+        package="pipeline",
+    ),
+    ModelCard(
         id="scunet-color-real-psnr",
         file="scunet_color_real_psnr.pth",
         bytes=71982841,

@@ -23,11 +23,12 @@ from pipeline.stage import Device, Footprint, ModelNeed, Parameters, Step
 
 
 class AnalyseParameters(Parameters):
-    """detector: face detector from the catalogue, or "none"; used where it is installed. damage: what finds damage,
-    "classical" or a model for it. threshold: chance of damage from which a pixel counts, where a model finds it, 0..1."""
+    """detector: face detector from the catalogue, or "none"; used where it is installed. damage: what finds damage, a model
+    for it or "classical". threshold: certainty from which a pixel counts, where a model finds it, 0..1; 0.5 is as calibrated.
+    """
 
     detector: str | None = "retinaface-resnet50"
-    damage: str = "classical"
+    damage: str = "albumen-damage"
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
     @field_validator("detector")
@@ -40,10 +41,10 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
     footprint: ClassVar[Footprint] = Footprint(
-        working=lambda size: 48 + 4 * size.colours, seconds=2.0, card_seconds=0.1, card_bytes=2 << 30
+        working=lambda size: 48 + 4 * size.colours, seconds=4.0, card_seconds=0.1, card_bytes=2 << 30
     )
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
@@ -57,7 +58,8 @@ class Analyse:
         if parameters.detector is not None:
             needs.append(ModelNeed(parameters.detector, required=False, task="detect-faces"))
         if parameters.damage != "classical":
-            needs.append(ModelNeed(parameters.damage, required=True, task="detect-damage"))
+            # So small that it asks for no pool of its own: that would cost a process and its memory for a second a megapixel.
+            needs.append(ModelNeed(parameters.damage, required=True, task="detect-damage", essential=False))
         return tuple(needs)
 
     def open(self, models: ModelStore, device: Device) -> None:
