@@ -69,7 +69,7 @@ def test_a_model_is_needed_once_and_required_wins() -> None:
 
 
 def test_without_a_detector_analyse_needs_nothing() -> None:
-    assert recipe(("analyse",), {"analyse": {"detector": None}}).needs() == ()
+    assert recipe(("analyse",), {"analyse": {"detector": None, "damage": "classical"}}).needs() == ()
 
 
 def test_the_same_recipe_has_the_same_identity() -> None:

@@ -82,7 +82,7 @@ def test_what_is_too_wide_for_the_network_is_found_in_a_smaller_level(size: tupl
 def test_a_threshold_decides() -> None:
     class Unsure(Narrow):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return super().forward(pixels).clamp(-1, 1)
+            return super().forward(pixels).clamp(max=1)
 
     scan = of(scratched(64, 64))
     for threshold, seen in ((0.5, True), (0.9, False)):
