@@ -162,7 +162,9 @@ def test_run_json_says_what_was_planned(make_spec: Merge, scans: Path) -> None:
     assert (known["run_id"], known["recipe_id"], known["collection"]) == (plan.run_id, plan.recipe_id, "albums")
     assert known["layout"] == rundir.LAYOUT
     assert JobSpec.model_validate(known["spec"]) == spec
-    assert known["models"] == [{"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}]
+    assert known["models"][0] == {"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}
+    assert [(model["id"], model["required"]) for model in known["models"][1:]] == [("albumen-damage", True)]
+    assert len(known["models"][1]["sha256"]) == 64
     assert {"albumen", "ray", "torch", "python"} <= set(known["software"])
 
 

@@ -60,6 +60,7 @@ def test_a_model_is_needed_once_and_required_wins() -> None:
     needs = recipe(("analyse", "faces"), {"analyse": detector, "faces": {**detector, "required": True}}).needs()
     assert [(need.model_id, need.required) for need in needs] == [
         ("retinaface-mobile0.25", True),
+        ("albumen-damage", True),
         ("gfpgan-v1.4", True),
         ("parsenet", False),
         ("bisenet", False),
@@ -68,7 +69,7 @@ def test_a_model_is_needed_once_and_required_wins() -> None:
     ]
 
 
-def test_without_a_detector_analyse_needs_nothing() -> None:
+def test_without_detectors_analyse_needs_nothing() -> None:
     assert recipe(("analyse",), {"analyse": {"detector": None, "damage": "classical"}}).needs() == ()
 
 
