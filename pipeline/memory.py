@@ -72,7 +72,7 @@ _NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "codeformer": lambda size: 1600 << 20,
         "parsenet": lambda size: 400 << 20,
         "bisenet": lambda size: 400 << 20,
-        "damage-unet": lambda size: 500 << 20,
+        "damage-unet": lambda size: 320 << 20,
     }
 )
 

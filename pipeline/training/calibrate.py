@@ -26,8 +26,8 @@ from pipeline.training.evaluate import of_training
 from pipeline.training.trainer import export
 
 EVERY = 2
-# Shares of clean pixels that may be flagged, with the edges that are added: 0.15 per cent in all. Stains, which the network hardly
-# tells from light, may flag none.
+# Shares of clean pixels that may be flagged, with the edges that are added: 0.15 per cent in all. Stains may flag
+# none: the network hardly tells them from light.
 MAY: Mapping[Kind, float] = MappingProxyType(
     {Kind.LINE: 0.0008, Kind.SPOT: 0.0004, Kind.STAIN: 0.0, Kind.MISSING: 0.0003}
 )

@@ -125,7 +125,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, help="the first so many of the samples' shards; without it, all")
     parser.add_argument("--rate", type=float, default=usual.rate, help="highest learning rate")
     parser.add_argument("--start", type=Path, help="state.pt of an earlier training, to go on from")
-    parser.add_argument("--photographs", type=Path, help="folder of clean photographs, to show some as they are as well")
+    parser.add_argument(
+        "--photographs", type=Path, help="folder of clean photographs, to show some as they are as well"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -166,7 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--shapes", type=Path)
-    parser.add_argument("--weights", type=Path, help="damage.safetensors, or a training's state.pt; without, classical alone")
+    parser.add_argument(
+        "--weights", type=Path, help="damage.safetensors, or a training's state.pt; without, classical alone"
+    )
     parser.add_argument("--each", type=int, default=2)
     parser.add_argument("--every", type=int, help="leave out every n-th photograph, as `calibrate` takes them")
     options = parser.parse_args()

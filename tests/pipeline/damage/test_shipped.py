@@ -1,4 +1,4 @@
-"""The detector that comes with Albumen: what it finds, what it leaves alone, and that it answers the same however it is asked."""
+"""The detector that comes with Albumen: what it finds, what it leaves alone, and that tiles and depths change no answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_shipped_file_is_the_one_in_the_catalogue(store: ModelStore) -> None
 def scratched(pixels: Pixels) -> tuple[Pixels, NDArray[np.bool_]]:
     """With a white scratch and dust on it; and where."""
     drawn = np.zeros(pixels.shape[:2], np.uint8)
-    cv2.polylines(drawn, [np.array([[60, 20], [75, 120], [70, 240]], np.int32)], False, 1, 2)  # noqa: FBT003
+    cv2.polylines(drawn, [np.array([[60, 20], [75, 120], [70, 240]], np.int32)], False, 1, 2)
     for place in ((180, 60), (210, 150), (150, 210)):
         cv2.circle(drawn, place, 2, 1, -1)
     marred = pixels.copy()
