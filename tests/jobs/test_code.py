@@ -16,7 +16,7 @@ from jobs.code import pack_code, sender, sender_faults
 from jobs.spec import JobSpec, load_spec
 from pipeline.errors import JobError
 
-WEIGHTS = "pipeline/models/weights/*"
+TRACKED = ("pipeline/*.py", "jobs/*.py", "cluster/*.py", "pipeline/models/weights/*")
 
 
 def test_it_is_the_code_the_lock_and_the_job_and_nothing_else(
@@ -27,7 +27,7 @@ def test_it_is_the_code_the_lock_and_the_job_and_nothing_else(
     files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     root = Path(pipeline.__file__).parent.parent
     tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "pipeline/*.py", "jobs/*.py", "cluster/*.py", WEIGHTS],  # noqa: S607
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *TRACKED],  # noqa: S607
         cwd=root, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     assert files == {*tracked, "requirements.lock", "sender.json", "job.json"}
