@@ -8,13 +8,15 @@ READY := $(VENV)/.ready
 # The Library of Congress' schemas, which a package carries that tests read and nobody imports: beside the environment, not in it.
 SCHEMAS := $(VENV)/schemas/.ready
 
-.PHONY: demo test check slow audit fuzz bench train-damage lock clean
+.PHONY: demo test check slow audit fuzz bench train-damage train-noise lock clean
 
+# uv leaves compiling to the first import, which is every import where PYTHONDONTWRITEBYTECODE is set or files cannot be written.
+# Each worker of Ray is a process of its own and imports thousands of files.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "Albumen needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --compile-bytecode --requirement requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
@@ -41,8 +43,8 @@ SECONDS ?= 600
 fuzz: $(READY) ## Fuzz the decoder; findings go to fuzz-findings/
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
-bench: $(READY) ## Side by side with the reference package on this machine
-	$(BIN)/python -m tests.bench
+bench: $(READY) ## Side by side with the reference packages and with this machine's limits; BENCH_OPTIONS=--engine starts Ray, too
+	$(BIN)/python -m tests.bench $(BENCH_OPTIONS)
 
 KILLS ?= 200
 SEED ?= 1
@@ -58,6 +60,12 @@ train-damage: $(READY) ## Train the damage network anew: hours on two cores; goe
 	$(BIN)/python -m pipeline.training.samples --photographs training/photographs $(if $(SHAPES),--shapes $(SHAPES)) \
 		--output training/samples --shards $(SHARDS)
 	$(BIN)/python -m pipeline.training.damage --samples training/samples --output training/damage --epochs $(EPOCHS)
+
+START ?=
+train-noise: $(READY) ## Train the networks against noise anew, from START=ffdnet_color.pth: an hour or two on two cores
+	$(BIN)/python -m pipeline.training.photographs --output training/photographs
+	$(BIN)/python -m pipeline.training.noise --photographs training/photographs $(if $(START),--start $(START)) \
+		--output training/noise
 
 lock: $(READY) ## Resolve pyproject.toml anew; no index address goes into the lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra c2pa --generate-hashes --universal --python-version 3.11 \

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
+import ray.util.client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 T = TypeVar("T")
@@ -18,12 +19,14 @@ _PATIENCE = 1800.0
 
 @dataclass(frozen=True, slots=True)
 class Told(Generic[T]):
-    """What a node answered. name: its address. gpus: in Ray's count. answer: None where `fault` says why there is none."""
+    """What a node answered. name: its address. gpus: in Ray's count. answer: None where `fault` says why there is none. here:
+    it is the node that asks."""
 
     name: str
     gpus: float
     answer: T | None
     fault: str | None = None
+    here: bool = False
 
 
 def ask_every_node(question: Callable[[], T], patience: float = _PATIENCE) -> list[Told[T]]:
@@ -37,8 +40,19 @@ def ask_every_node(question: Callable[[], T], patience: float = _PATIENCE) -> li
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_answer)
         asked.append(task.remote(question))
+    mine = _own_node()
     ready, _ = ray.wait(asked, num_returns=len(asked), timeout=patience) if asked else ([], [])
-    return [_told(node, reference, reference in ready, patience) for node, reference in zip(nodes, asked, strict=True)]
+    return [
+        _told(node, reference, patience, ready=reference in ready, here=node["NodeID"] == mine)
+        for node, reference in zip(nodes, asked, strict=True)
+    ]
+
+
+def _own_node() -> str | None:
+    """Ray's id of the node that this process is on; None for a client, which only talks to one (ray://)."""
+    if ray.util.client.ray.is_connected():
+        return None
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def _answer(question: Callable[[], T]) -> T:
@@ -49,15 +63,16 @@ def _works(resources: dict[str, float]) -> bool:
     return resources.get("CPU", 0.0) > 0 or resources.get("GPU", 0.0) > 0
 
 
-def _told(node: dict[str, Any], reference: Any, ready: bool, patience: float) -> Told[T]:  # noqa: FBT001
+def _told(node: dict[str, Any], reference: Any, patience: float, *, ready: bool, here: bool) -> Told[T]:
     name, gpus = str(node["NodeManagerAddress"]), float(node["Resources"].get("GPU", 0.0))
     if not ready:
-        return Told(name, gpus, None, f"node {name} did not answer within {patience:.0f} s")
+        return Told(name, gpus, None, f"node {name} did not answer within {patience:.0f} s", here)
     try:
-        return Told(name, gpus, ray.get(reference))
+        return Told(name, gpus, ray.get(reference), here=here)
     except ray.exceptions.RayError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
-        return Told(name, gpus, None, f"node {name} could not be asked: {lines[-1].strip() if lines else error}")
+        said = f"node {name} could not be asked: {lines[-1].strip() if lines else error}"
+        return Told(name, gpus, None, said, here)
 
 
 def gpu_memory() -> tuple[int, ...] | None:

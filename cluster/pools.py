@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cluster.cards import card_fault
 from cluster.nodes import Node
 
 # More threads than this bring one network little; a second actor brings more.
@@ -25,7 +26,8 @@ class Demand:
     """What one pool asks for. heavy: it runs a network, on a card where there is one.
 
     seconds: of one core for a megapixel of the source. card_seconds: of a card instead. memory: bytes of one actor with an
-    ordinary photograph in hand. card_memory: bytes of one actor on a card, its weights included.
+    ordinary photograph in hand. card_memory: bytes of one actor on a card, its weights included. card_least: those without
+    which it cannot work at all.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Demand:
     card_seconds: float = 0.0
     memory: int = 0
     card_memory: int = 0
+    card_least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def allocate(
     Looks for the highest throughput for which every pool has actors enough and every actor a place on one node: light pools
     on nodes without a card first, as Ray places them. wanted: actors of a pool as the user wants them; the CPUs of one actor
     shrink so that they fit. later: the nodes that the cluster may grow to; pools are then sized for these, and begin small.
-    Raises PoolError where a network fits no card, or no node has a CPU.
+    Raises PoolError where networks do not fit the cards, or no node has a CPU.
     """
     there = tuple(later) or tuple(nodes)
     if not any(node.cpus > 0 for node in there):
@@ -112,13 +115,11 @@ def allocate(
 def _check_cards(demands: Sequence[Demand], nodes: Sequence[Node], *, on_card: bool) -> None:
     if not on_card or any(node.gpus > 0 and node.card_memory is None for node in nodes):
         return
-    largest = max(node.card_memory or 0 for node in nodes if node.gpus > 0)
-    for demand in demands:
-        if demand.heavy and demand.card_memory > largest:
-            raise PoolError(
-                f"the pool {demand.name} needs {demand.card_memory / 1e9:.1f} GB of a GPU's memory, and the largest GPU of the "
-                f"cluster has {largest / 1e9:.1f} GB to give"
-            )
+    smallest = min(node.card_memory or 0 for node in nodes if node.gpus > 0)
+    least = {demand.name: demand.card_least for demand in demands if demand.heavy}
+    fault = card_fault(least, smallest, int(sum(node.gpus for node in nodes)))
+    if fault is not None:
+        raise PoolError(f"the networks have no place in the cluster: {fault}")
 
 
 def _cost(demand: Demand, nodes: Sequence[Node], *, on_card: bool) -> float:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs.choices import Form
 from jobs.console import AsJson, Endpoint, me, print_json, print_table, say
 from pipeline.errors import JobError, SpecError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jobs.query import Question
 
 Words = Annotated[
     list[str],
@@ -94,7 +99,10 @@ def query(
     if lines is not None:
         say("\n".join(lines))
     if output is None and sheet is None and lines is None:
-        _print(answer, form, encoded)
+        if form is not Form.TABLE:
+            sys.stdout.write(encoded(answer, form).decode())
+        else:
+            _show(answer, QUESTIONS[names[0]] if names else None, len(records.runs))
 
 
 def _parted(words: list[str]) -> tuple[list[str], str | None]:
@@ -144,13 +152,15 @@ def _write(path: Path, data: bytes) -> None:
         raise JobError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _print(answer: Any, form: Form, encoded: Any) -> None:
-    if form is not Form.TABLE:
-        sys.stdout.write(encoded(answer, form).decode())
-    elif answer.num_rows:
+def _show(answer: pa.Table, question: Question | None, runs: int) -> None:
+    if not answer.num_rows:
+        say("No row answers that." if answer.num_columns else "That was no question.")
+    elif question is None:
         print_table(None, answer)
     else:
-        say("No row answers that." if answer.num_columns else "That was no question.")
+        # Of one run, the run is the same in every row.
+        shown = [name for name in answer.column_names if runs > 1 or name != "run"]
+        print_table(None, answer.select(shown), question.headings(shown))
 
 
 def _summary(records: Any, words: list[str], *, as_json: bool) -> None:

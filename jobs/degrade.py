@@ -24,6 +24,7 @@ from pipeline import __version__
 from pipeline.codecs import READABLE
 from pipeline.colour_space import as_srgb
 from pipeline.damage.kinds import Kind, Kinds
+from pipeline.damage.mask import COLOURS
 from pipeline.degradation import PRESETS, Degradation, Pair, Shapes, degrade
 from pipeline.errors import ItemError, Reason, SpecError, StoreError
 from pipeline.photograph import Photograph, to_depth
@@ -31,14 +32,6 @@ from pipeline.record import Record
 from pipeline.stages.ingest import Ingest, IngestParameters
 from pipeline.storage import Entry, Store
 
-# Colours of the codes in `kinds/`: red lines, yellow spots, blue stains, magenta where the picture is gone.
-PALETTE = {
-    Kind.NONE: (0, 0, 0),
-    Kind.LINE: (230, 60, 50),
-    Kind.SPOT: (250, 210, 40),
-    Kind.STAIN: (60, 140, 240),
-    Kind.MISSING: (220, 60, 220),
-}
 # Composing holds some thirty floats for each pixel.
 MOST_MEGAPIXELS = 40.0
 # What a name that is not one file's alone ends with.
@@ -204,7 +197,7 @@ def _write_pair(output: Path, files: dict[str, str], pair: Pair) -> None:
 def as_palette(kinds: Kinds) -> Image.Image:
     """Codes as an indexed image of fixed colours."""
     image = Image.frombytes("P", (kinds.shape[1], kinds.shape[0]), kinds.tobytes())
-    image.putpalette([value for kind in Kind for value in PALETTE[kind]])
+    image.putpalette([value for kind in Kind for value in COLOURS[kind]])
     return image
 
 
@@ -234,7 +227,7 @@ def _shared(order: Order, settings: Degradation, shapes: Shapes) -> dict[str, An
         "shapes": {"part": order.part, "of": order.parts, "shapes": len(shapes), "sha256": of_all}
         if len(shapes)
         else None,
-        "kinds": {kind.name.lower(): {"code": int(kind), "colour": PALETTE[kind]} for kind in Kind},
+        "kinds": {kind.name.lower(): {"code": int(kind), "colour": COLOURS[kind]} for kind in Kind},
     }
 
 

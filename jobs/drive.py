@@ -22,9 +22,10 @@ from pipeline import provenance
 from pipeline.errors import JobError
 from pipeline.provenance import Compactor
 from pipeline.record import from_manifest
-from pipeline.runtime import Deadline, Pass, Pool, Work, chunks, restore
+from pipeline.runtime import Pass, chunks, restore
 from pipeline.storage import Store
 from pipeline.tally import Counts
+from pipeline.worker import Deadline, Pool, Work
 
 # What it answers are faults that stop the run.
 Watch = Callable[[Counts, int], Sequence[str] | None]

@@ -19,9 +19,8 @@ from jobs.spec import Price
 from pipeline.stages import FOOTPRINTS
 
 # Requests to a bucket for one photograph, counted by tests/jobs/test_estimate.py. The source is got; the image and its two maps
-# are put and got again; its commit asks for the next lease by name and by listing, and is put; compaction gets it. A mask: put
-# and got.
-REQUESTS = {"GET": 5, "HEAD": 1, "LIST": 1, "PUT": 4}
+# are put and got again; its commit asks for the next lease by name, and is put; compaction gets it. A mask: put and got.
+REQUESTS = {"GET": 5, "HEAD": 1, "PUT": 4}
 # Seconds until Ray and the workers are up.
 _START = 30.0
 _RESAMPLES = 300

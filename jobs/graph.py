@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from cluster.cards import OVERHEAD
 from cluster.connect import Resources
 from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, allocate
 from jobs.calibration import ENGINE, Calibration
@@ -12,8 +13,8 @@ from jobs.rundir import Plan
 from pipeline.errors import JobError
 from pipeline.memory import Size, need
 from pipeline.models.store import ModelStore
-from pipeline.runtime import Pool
 from pipeline.stages import FOOTPRINTS
+from pipeline.worker import Pool
 
 # What a worker's process takes before it holds a photograph: Python, Ray, codecs; and with torch in it.
 _PROCESS = 300 << 20
@@ -25,11 +26,10 @@ _BYTES_A_PIXEL = 1.0
 
 def stage_groups(plan: Plan) -> tuple[tuple[tuple[str, ...], bool], ...]:
     """Neighbouring stages that share a pool, and whether they hold a model: those with one never share."""
-    installed = {use.id for use in plan.models if use.sha256 is not None}
+    installed = _installed(plan)
     groups: list[tuple[list[str], bool]] = [(["ingest"], False)]
     for spec in plan.recipe.stages:
-        essential = [need.model_id for need in spec.needs() if need.essential]
-        holds = bool(essential) and installed.issuperset(essential)
+        holds = spec.holds_network(installed)
         if holds or groups[-1][1]:
             groups.append(([spec.name], holds))
         else:
@@ -44,7 +44,7 @@ def stage_groups(plan: Plan) -> tuple[tuple[tuple[str, ...], bool], ...]:
 def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand, ...]:
     """What each pool asks for: what was measured, and where nothing was, what its stages declare."""
     size, grown = _ordinary(plan, calibration), _scales(plan)
-    weights = _model_bytes(plan)
+    weights = plan.recipe.weight_bytes(ModelStore(plan.spec.model_source()), _installed(plan))
     card_bytes = calibration.card_bytes if calibration is not None else {}
     engine = (calibration.rate(ENGINE) or 0.0) if calibration is not None else 0.0
     found = []
@@ -64,6 +64,7 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
                 card_memory=card_bytes.get(names[0], weights[names[0]] + FOOTPRINTS[names[0]].card_bytes)
                 if heavy
                 else 0,
+                card_least=weights[names[0]] + OVERHEAD if heavy else 0,
             )
         )
     return tuple(found)
@@ -115,7 +116,8 @@ def _core_seconds(stage: str, calibration: Calibration | None, *, heavy: bool) -
     """Seconds of one core for a megapixel."""
     rate = None if calibration is None else calibration.rate(stage)
     if calibration is None or rate is None or (heavy and calibration.device == "cuda"):
-        return FOOTPRINTS[stage].seconds
+        declared = FOOTPRINTS[stage]
+        return declared.seconds + (declared.network_seconds if heavy else 0.0)
     # A network had all its threads for as long as that.
     return max(rate * (calibration.threads if heavy else 1), 1e-6)
 
@@ -151,12 +153,5 @@ def _scales(plan: Plan) -> dict[str, int]:
     return found | {"deliver": scale}
 
 
-def _model_bytes(plan: Plan) -> dict[str, int]:
-    """Bytes of the weights that each stage loads, of those that are installed."""
-    store = ModelStore(plan.spec.model_source())
-    installed = {use.id for use in plan.models if use.sha256 is not None}
-    found = dict.fromkeys(FOOTPRINTS, 0)
-    for spec in plan.recipe.stages:
-        ids = {need_.model_id for need_ in spec.needs()} & installed
-        found[spec.name] = sum(store.card(model).bytes or 0 for model in ids)
-    return found
+def _installed(plan: Plan) -> set[str]:
+    return {use.id for use in plan.models if use.sha256 is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cluster.ask import Told, ask_every_node, gpu_memory
+from cluster.cards import OVERHEAD, card_fault
 from cluster.connect import ConnectError, connect
 from jobs.code import sender_faults
 from jobs.ending import CHECKED
@@ -20,9 +20,6 @@ from pipeline.errors import JobError
 from pipeline.models.store import ModelStore
 from pipeline.software import differences, fingerprint
 from pipeline.storage import is_local, local_path
-
-# What CUDA itself takes of a card, and a network of the smallest tile beside its weights: less is never enough.
-_CARD_OVERHEAD = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,8 @@ def on_cluster(spec: JobSpec, tell: Callable[[str], None]) -> Iterator[None]:
     try:
         with connect(spec.cluster.address, spec.cluster.cpus) as resources:
             software = fingerprint()
-            here = look(spec, software)
             told = ask_every_node(partial(look, spec, software))
+            here = _of_the_driver(told) or look(spec, software)
             faults = [*sender_faults(Path.cwd()), *gathered(here, told), *card_faults(spec, here.models, told)]
             if faults:
                 raise JobError(list(dict.fromkeys(faults)))
@@ -72,6 +69,12 @@ def on_cluster(spec: JobSpec, tell: Callable[[str], None]) -> Iterator[None]:
             yield
     except ConnectError as error:
         raise JobError(str(error)) from error
+
+
+def _of_the_driver(told: Sequence[Told[Look]]) -> Look | None:
+    """What the driver's own node said, where that has nothing to complain of: then the driver has no more to say."""
+    answers = (node.answer for node in told if node.here)
+    return next((answer for answer in answers if answer is not None and not answer.faults), None)
 
 
 def gathered(here: Look, told: Sequence[Told[Look]]) -> list[str]:
@@ -95,42 +98,16 @@ def gathered(here: Look, told: Sequence[Told[Look]]) -> list[str]:
 
 def card_faults(spec: JobSpec, models: Mapping[str, str | None], told: Sequence[Told[Look]]) -> list[str]:
     """Nodes whose smallest card cannot hold the networks that share it. A card that nobody can ask is not judged."""
-    pools = network_bytes(spec, models)
-    cards = sum(node.gpus for node in told)
-    if not pools or cards < 1:
-        return []
-    together = sorted(pools.values(), reverse=True)[: math.ceil(len(pools) / int(cards))]
-    need = sum(together) + _CARD_OVERHEAD * len(together)
+    installed = {name for name, digest in models.items() if digest is not None}
+    weights = spec.make_recipe().weight_bytes(ModelStore(spec.model_source()), installed)
+    least = {name: size + OVERHEAD for name, size in weights.items()}
+    cards = int(sum(node.gpus for node in told))
     faults = []
     for node in told:
         known = None if node.answer is None else node.answer.cards
-        if node.gpus > 0 and known and min(known) < need:
-            faults.append(
-                f"node {node.name}: a GPU with {min(known) / 2**30:.1f} GiB cannot hold the networks that share it "
-                f"({', '.join(sorted(pools, key=lambda name: -pools[name])[: len(together)])}), which take "
-                f"{need / 2**30:.1f} GiB at least"
-            )
+        if node.gpus > 0 and known and (fault := card_fault(least, min(known), cards)) is not None:
+            faults.append(f"node {node.name}: {fault}")
     return faults
-
-
-def network_bytes(spec: JobSpec, models: Mapping[str, str | None]) -> dict[str, int]:
-    """Bytes of the weights, as 32-bit floats, that each stage's pool keeps on its card."""
-    store = ModelStore(spec.model_source())
-    found = {}
-    for stage in spec.make_recipe().stages:
-        if not any(need.essential and models.get(need.model_id) is not None for need in stage.needs()):
-            # It shares a pool that has no card.
-            continue
-        sizes = []
-        for need in stage.needs():
-            if models.get(need.model_id) is not None:
-                card = store.card(need.model_id)
-                size = card.bytes if card.bytes is not None else store.path(card.id).stat().st_size
-                # A model that comes with a package is kept in 16-bit floats there.
-                sizes.append(size * (2 if card.embedded else 1))
-        if sizes:
-            found[stage.name] = sum(sizes)
-    return found
 
 
 def _unwritable(output: Path) -> str | None:

@@ -60,8 +60,8 @@ def _searched(size: Size) -> int:
     return int(size.pixels * min(1.0, _SEARCHED / max(size.width, size.height)) ** 2)
 
 
-# Bytes that a network takes at its peak beyond its weights, on a CPU in fp32, for one face at a time or for one search, by
-# architecture; with a margin over what was measured (docs/large-scans.md). On a GPU they take the card's memory.
+# Bytes that a network takes at its peak beyond its weights, on a CPU in fp32, for one face at a time, one search, or one tile,
+# by architecture; with a margin over what was measured (docs/large-scans.md). On a GPU they take the card's memory.
 _NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
     {
         "retinaface-resnet50": lambda size: 340 * _searched(size),
@@ -70,9 +70,10 @@ _NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "gfpgan-clean": lambda size: 800 << 20,
         "restoreformer": lambda size: 1600 << 20,
         "codeformer": lambda size: 1600 << 20,
-        "parsenet": lambda size: 400 << 20,
+        "parsenet": lambda size: 700 << 20,
         "bisenet": lambda size: 400 << 20,
         "damage-unet": lambda size: 320 << 20,
+        "noise-net": lambda size: 300 << 20,
     }
 )
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -20,18 +20,29 @@ from pipeline.stages import STAGES
 from pipeline.stages import deliver as delivery
 from pipeline.stages import ingest as intake
 
+if TYPE_CHECKING:
+    from pipeline.models.store import ModelStore
+
 DEFAULT_STAGES = ("analyse", "repair", "faces", "upscale", "compose", "colour")
 
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """One stage of a recipe with its parameters."""
+    """One stage of a recipe with its parameters, and the policy over it."""
 
     name: str
     parameters: Parameters
+    policy: Policy
 
     def needs(self) -> tuple[ModelNeed, ...]:
-        return STAGES[self.name].needs(self.parameters)
+        """The models that it may use under this policy."""
+        needs = STAGES[self.name].needs(self.parameters)
+        return tuple(need for need in needs if need.ceiling is None or getattr(self.policy, need.ceiling) > 0)
+
+    def holds_network(self, installed: Collection[str]) -> bool:
+        """Whether it will work with models, of those that are installed, rather than without or not at all."""
+        essential = [need.model_id for need in self.needs() if need.essential]
+        return bool(essential) and set(installed).issuperset(essential)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,15 @@ class Recipe:
                 if known is None or need.required:
                     found[need.model_id] = need
         return tuple(found.values())
+
+    def weight_bytes(self, store: ModelStore, installed: Collection[str]) -> dict[str, int]:
+        """Bytes of the weights that each stage keeps in memory, as 32-bit floats; only of stages that hold a network."""
+        found = {}
+        for spec in self.stages:
+            if spec.holds_network(installed):
+                models = {need.model_id for need in spec.needs()}.intersection(installed)
+                found[spec.name] = sum(map(store.weight_bytes, models))
+        return found
 
     def identity(self, models: Mapping[str, str]) -> str:
         """The recipe id, 64 hex digits. models: id to SHA-256 of the installed models among `needs`."""
@@ -77,7 +97,7 @@ def make_recipe(
 ) -> Recipe:
     """Check names and parameters and freeze them. Raises SpecError with every fault at once."""
     faults: list[str] = []
-    specs: list[StageSpec] = []
+    chosen: list[tuple[str, Parameters]] = []
     if policy not in POLICIES:
         faults.append(f"recipe.policy: there is no policy {policy!r}; choose {_choices(POLICIES)}")
     for name in stages:
@@ -85,7 +105,8 @@ def make_recipe(
             faults.append(f"recipe.stages: there is no stage {name!r}; choose among {_choices(STAGES)}")
             continue
         try:
-            specs.append(StageSpec(name, STAGES[name].Parameters.model_validate(dict(parameters.get(name, {})))))
+            found = STAGES[name].Parameters.model_validate(dict(parameters.get(name, {})))
+            chosen.append((name, found))
         except ValidationError as error:
             faults += describe_faults(error, f"recipe.{name}")
     if len(set(stages)) != len(stages):
@@ -100,7 +121,8 @@ def make_recipe(
             faults.append(f"recipe.{name}: unknown key")
     if faults:
         raise SpecError(faults)
-    return Recipe(tuple(specs), POLICIES[policy], ingest, deliver)
+    bounds = POLICIES[policy]
+    return Recipe(tuple(StageSpec(name, found, bounds) for name, found in chosen), bounds, ingest, deliver)
 
 
 def describe_faults(error: ValidationError, where: str = "") -> list[str]:

@@ -59,7 +59,8 @@ class ModelNeed:
 
     task: what the catalogue must say that it is for. essential: whether the stage can do nothing without it, and so gets a pool
     of its own with it; what is not essential it does without, and records that, or computes with in any pool. instead_of: a
-    model beside which this one would not be used.
+    model beside which this one would not be used. ceiling: of the policy, that bounds what it is for: where it is 0, nobody
+    needs the model.
     """
 
     model_id: str
@@ -67,6 +68,7 @@ class ModelNeed:
     task: str
     essential: bool = True
     instead_of: str | None = None
+    ceiling: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,14 @@ class Footprint:
     """What a stage takes of a machine beside its models. Every stage declares its own; measured figures go before it.
 
     working: bytes a pixel at its peak beyond the photograph it was given and the one it gives back, with a margin over what
-    was measured (docs/large-scans.md). seconds: of one core for a megapixel of the source, roughly. card_seconds: of a card
-    instead, where it holds a model and there is one. card_bytes: that its arrays take on a card, weights not counted.
+    was measured (docs/large-scans.md). seconds: of one core for a megapixel of the source, roughly. network_seconds: that
+    come on top where it holds a model, of a stage that also works without. card_seconds: of a card instead, where it holds a
+    model and there is one. card_bytes: that its arrays take on a card, weights not counted.
     """
 
     working: Callable[[Size], int]
     seconds: float
+    network_seconds: float = 0.0
     card_seconds: float = 0.0
     card_bytes: int = 0
 

@@ -11,13 +11,11 @@ from dataclasses import replace
 from typing import Protocol
 
 import cv2
-import numpy as np
 
-from pipeline.colour_space import bands
 from pipeline.errors import AlbumenError, ItemError, Reason, Status, is_out_of_memory
-from pipeline.honesty.difference import stage_difference
+from pipeline.honesty.difference import changed_fraction, stage_difference
 from pipeline.models.store import ModelStore
-from pipeline.photograph import Photograph, pixel_digest, widened
+from pipeline.photograph import Photograph, pixel_digest
 from pipeline.record import Event, Record
 from pipeline.stage import Device, Outcome, Parameters, Stage, Step
 
@@ -111,7 +109,7 @@ def _finish(record: Record, before: Photograph, answer: Step | ItemError, event:
         reason=answer.reason,
         models=tuple(_model(models, model_id) for model_id in answer.models),
         output_sha256=event.input_sha256 if same else pixel_digest(after),
-        changed_fraction=0.0 if same else _changed(before, after),
+        changed_fraction=0.0 if same else changed_fraction(before, after),
         precision=answer.precision,
         findings=_json(dict(answer.findings)),
         de00_mean=apart[0],
@@ -186,19 +184,6 @@ def _last_digest(record: Record) -> str | None:
 def _model(models: ModelStore, model_id: str) -> dict[str, str]:
     card = models.card(model_id)
     return {"id": card.id, "sha256": card.sha256, "licence": card.licence}
-
-
-def _changed(before: Photograph, after: Photograph) -> float | None:
-    if before.pixels.shape != after.pixels.shape:
-        return None
-    changed = 0
-    # In bands: comparing large scans whole would take as much memory again. 8 bits in 16 are no change.
-    for rows in bands(before.pixels):
-        one, other = before.pixels[rows], after.pixels[rows]
-        if one.dtype != other.dtype:
-            one, other = widened(one), widened(other)
-        changed += int(np.any(one != other, axis=2).sum())
-    return changed / (before.height * before.width)
 
 
 def _json(value: object) -> str:

@@ -1,8 +1,9 @@
 """Runs a network over a photograph of any size in tiles of one shape.
 
-A tile never reaches over the photograph's border: the last one of a row is moved back inside instead of being padded, so
-borders look exactly as they would without tiles. Neighbours overlap by two halos; the outer half of each overlap, where
-a network misses its surroundings, is thrown away and the rest is cross-faded.
+Sides are cut into as few tiles as the largest one allows, and tiles are then as small as that many may be, so that no more
+is computed twice than the overlaps ask for. A tile never reaches over the photograph's border: the last one of a row is moved
+back inside instead of being padded, so borders look exactly as they would without tiles. Neighbours overlap by two halos; the
+outer half of each overlap, where a network misses its surroundings, is thrown away and the rest is cross-faded.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ Window = tuple[slice, slice]
 
 # Smaller tiles would be mostly overlap.
 _SMALLEST = 64
+# Sides of tiles are multiples of it, so that photographs of many sizes have few shapes of tiles.
+_GRAIN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """tile: side in pixels of the input. halo: half the overlap. batch: tiles in one call of the network."""
+    """tile: the longest side in pixels of the input. halo: half the overlap. batch: tiles in one call of the network."""
 
     tile: int = 192
     halo: int = 16
@@ -51,6 +54,16 @@ def spans(length: int, tile: int, halo: int) -> list[tuple[int, int]]:
     count = -(-(length - 2 * halo) // (tile - 2 * halo))
     last = length - tile
     return [(start := round(i * last / (count - 1)), start + tile) for i in range(count)]
+
+
+def cut(length: int, tile: int, halo: int) -> list[tuple[int, int]]:
+    """`spans` of the shortest tiles of which as few are enough as of tiles of `tile`; a side is a multiple of 8, where `tile`
+    allows it."""
+    if length <= tile:
+        return [(0, length)]
+    count = -(-(length - 2 * halo) // (tile - 2 * halo))
+    least = -(-(length + 2 * halo * (count - 1)) // count)
+    return spans(length, min(tile, -(-least // _GRAIN) * _GRAIN), halo)
 
 
 def windows(height: int, width: int, tile: int, halo: int) -> Iterator[tuple[Window, Window, Window]]:
@@ -119,7 +132,7 @@ def run_tiled(network: Network, image: Array, scale: int, tiling: Tiling) -> Arr
     treats the members of a batch alike. Tiles are summed in reading order.
     """
     height, width = image.shape[:2]
-    rows, columns = spans(height, tiling.tile, tiling.halo), spans(width, tiling.tile, tiling.halo)
+    rows, columns = cut(height, tiling.tile, tiling.halo), cut(width, tiling.tile, tiling.halo)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
     if len(rows) == len(columns) == 1:
         return np.ascontiguousarray(network(planes[None])[0].transpose(1, 2, 0))

@@ -86,7 +86,7 @@ def ray_session(s3: str) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def photo() -> Callable[[int], bytes]:
     """Makes a PNG of a real photograph, `side` pixels square; another crop for every side."""
 

@@ -13,7 +13,7 @@ from pipeline.faces.composition import Sheet, lay_in
 from pipeline.honesty.proof import block_mean
 from pipeline.models.faces import TEMPLATE, align, similarity
 from pipeline.photograph import Decision, Face, Pixels, Tone, as_unit, to_depth
-from pipeline.tiles import spans
+from pipeline.tiles import cut
 from tests.planted import Subject, matched
 
 Image = NDArray[np.float32]
@@ -171,7 +171,7 @@ PLANTS: Mapping[str, Plant] = {
 def _tile(ground: Ground, rng: np.random.Generator) -> Image | None:
     """How much of one tile counts at each pixel of the output."""
     height, width = ground.scan.shape[:2]
-    rows, columns = spans(height, TILE, HALO), spans(width, TILE, HALO)
+    rows, columns = cut(height, TILE, HALO), cut(width, TILE, HALO)
     if len(rows) * len(columns) < 2:
         return None
     where = np.zeros((height, width), np.float32)

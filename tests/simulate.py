@@ -38,6 +38,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.watched import Watch, held
+
 STAGES = ("analyse", "repair", "upscale", "colour")
 _BATCH = 100_000
 _STORE_BYTES = 120 << 20
@@ -50,14 +52,14 @@ def simulated(actor: type, seconds: Mapping[str, float]) -> type:
     from pipeline.memory import budget
     from pipeline.photograph import Container, Photograph, pixel_digest
     from pipeline.record import Event
-    from pipeline.runtime import _Room
     from pipeline.stages import FOOTPRINTS
     from pipeline.storage import Store
+    from pipeline.worker import Room
 
     class Simulated(actor):  # type: ignore[misc]
         def _open(self, device: Any) -> None:
             self.device = device
-            self.room = _Room(budget())
+            self.room = Room(budget())
             self.working = [FOOTPRINTS[name].working for name in self.pool.stages]
             self.networks = ()
             self.output = Store(self.work.output)
@@ -119,31 +121,16 @@ def planned(work: Path, rows: int, seconds: Mapping[str, float], address: str | 
     return plan
 
 
-class Memory:
-    """The resident memory of this process, looked at once a second. A context manager."""
+class Memory(Watch):
+    """The resident memory of this process in megabytes, once a second."""
 
     def __init__(self) -> None:
-        self.megabytes: list[float] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(1.0):
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            self.megabytes.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        super().__init__(lambda: held("VmRSS") / 1e6, 1.0)
 
     def course(self) -> list[float]:
         """At the start and at each fifth of the time."""
-        last = len(self.megabytes) - 1
-        return [round(self.megabytes[i * last // 5]) for i in range(6)] if last >= 0 else []
+        last = len(self.values) - 1
+        return [round(self.values[i * last // 5]) for i in range(6)] if last >= 0 else []
 
 
 def one(nodes: int, rows: int, cpus: int, seconds: Mapping[str, float], *, lose: bool, folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import jobs.drive
 from cluster.connect import Resources
 from cluster.nodes import Node
 from jobs.calibration import Calibration, Sample, save
-from pipeline import runtime
+from pipeline import runtime, worker
 from pipeline.storage import Store
 from pipeline.tally import Tally
 from tests import simulate
@@ -32,8 +32,8 @@ class Remote:
 
 
 def restore(
-    work: runtime.Work,
-    pools: Sequence[runtime.Pool],
+    work: worker.Work,
+    pools: Sequence[worker.Pool],
     pending: Sequence[pa.Table],
     *,
     alone: bool,
@@ -70,7 +70,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     here = SimpleNamespace(get_actor_id=lambda: "worker", get_node_id=lambda: "node")
     util = SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1")
     ray = SimpleNamespace(get=lambda answer: answer, get_runtime_context=lambda: here, util=util)
-    monkeypatch.setattr(runtime, "ray", ray)
+    monkeypatch.setattr(worker, "ray", ray)
     monkeypatch.setattr(jobs.drive, "restore", restore)
     monkeypatch.setattr(jobs.drive, "connect", Here)
     # Restored at the end of the test: `_measured` puts the simulated actor in its place for good.
@@ -119,5 +119,5 @@ def test_seconds_come_from_a_calibration_and_from_the_command_line(tmp_path: Pat
 def test_memory_is_told_in_fifths() -> None:
     memory = simulate.Memory()
     assert memory.course() == []
-    memory.megabytes = [float(n) for n in range(101)]
+    memory.values = [float(n) for n in range(101)]
     assert memory.course() == [0, 20, 40, 60, 80, 100]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from fsspec.implementations.dirfs import DirFileSystem
 
 from jobs.package.contents import Entry
 from jobs.package.layout import Room, into_place, lay_out
@@ -33,8 +36,7 @@ class OcflWriter:
     """
 
     def __init__(self, room: Room) -> None:
-        import ocfl
-
+        ocfl = _library()
         self.counts = {"objects": 0, "versions": 0, "unchanged": 0}
         self._room = room
         self._extends = is_root(room.output)
@@ -68,6 +70,8 @@ class OcflWriter:
                 self.counts["objects"] += 1
         finally:
             shutil.rmtree(content, ignore_errors=True)
+            # ocfl-py opens each folder as a file system of its own, and fsspec keeps all that were ever opened.
+            DirFileSystem.clear_instance_cache()
 
     def close(self) -> None:
         """Nothing is left to write."""
@@ -89,8 +93,7 @@ class OcflWriter:
                 os.replace(staged / name, standing / name)
 
     def _add_version(self, entry: Entry, content: Path, standing: Path, staged: Path) -> None:
-        import ocfl
-
+        ocfl = _library()
         _heal(standing)
         held = self._object(entry)
         try:
@@ -109,17 +112,24 @@ class OcflWriter:
         self.counts["versions"] += 1
 
     def _object(self, entry: Entry) -> Any:
-        import ocfl
-
-        return ocfl.Object(identifier=object_id(entry.item_id), spec_version="1.1")
+        return _library().Object(identifier=object_id(entry.item_id), spec_version="1.1")
 
     def _metadata(self, entry: Entry) -> Any:
-        import ocfl
-
         done = "restored" if entry.restored else f"{entry.row['status']}: {entry.row['reason']}"
         message = f"{done} in run {entry.row['run_id']}, recipe {entry.row['recipe_id']}, by {entry.row['software']}"
         created = self._room.moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        return ocfl.VersionMetadata(created=created, message=message, name=f"albumen {__version__}")
+        return _library().VersionMetadata(created=created, message=message, name=f"albumen {__version__}")
+
+
+def _library() -> Any:
+    """ocfl-py. A library that it imports opens the root logger for all, which would print a line for each photograph."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    import ocfl
+
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    return ocfl
 
 
 def _objects(folder: Path) -> Iterator[Path]:

@@ -19,7 +19,7 @@ def find_runs(places: Sequence[str], endpoint: str | None = None) -> list[str]:
     faults: list[str] = []
     for place in dict.fromkeys(map(canonical, places)):
         try:
-            here = [place] if store.exists(join(place, _MARK)) else list(_below(store, place))
+            here = [place] if store.has(join(place, _MARK)) else list(_below(store, place))
         except OSError as error:
             raise StoreError(f"{place} cannot be read: {error}") from error
         if not here:
@@ -53,6 +53,6 @@ def _run_around(store: Store, root: str, key: str, looked: set[str]) -> str | No
         folder = "/".join(folders[:depth])
         if folder not in looked:
             looked.add(folder)
-            if store.exists(join(root, folder, _MARK)):
+            if store.has(join(root, folder, _MARK)):
                 return folder
     return None

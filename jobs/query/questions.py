@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 STATUS = """
@@ -20,14 +20,23 @@ MODELS = """
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """sql: with `{limit}` where the answer is a list of photographs. says: in a sentence, for help and headings."""
+    """sql: with `{limit}` where the answer is a list of photographs. says: in a sentence, for help and headings.
+
+    What a table of it leaves to the other forms, so that it has room on a terminal: hidden: columns. short: longer names.
+    """
 
     says: str
     sql: str
+    hidden: tuple[str, ...] = ()
+    short: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, limit: int) -> str:
         """The SQL as it is asked."""
         return "\n".join(line.strip() for line in self.sql.strip().splitlines()).replace("{limit}", str(limit))
+
+    def headings(self, columns: Sequence[str]) -> dict[str, str]:
+        """The columns that a table shows, and what stands above each."""
+        return {name: self.short.get(name, name) for name in columns if name not in self.hidden}
 
 
 QUESTIONS: Mapping[str, Question] = MappingProxyType(
@@ -37,6 +46,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             """
             SELECT run, item_id, source_uri, status, reason, detail FROM photographs WHERE status <> 'restored'
             ORDER BY status, reason, source_uri, run, item_id LIMIT {limit}""",
+            hidden=("item_id",),
         ),
         "by-model": Question(
             "What each model did: photographs, share of pixels changed, seconds.",
@@ -46,6 +56,8 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             round(avg(seconds), 3) AS mean_seconds, round(sum(seconds), 1) AS seconds
             FROM (SELECT * EXCLUDE models, unnest(models) AS model FROM events)
             GROUP BY ALL ORDER BY photographs DESC, model, stage, sha256, device, precision""",
+            hidden=("sha256",),
+            short={"mean_changed": "changed", "mean_seconds": "each", "photographs": "photos"},
         ),
         "slowest": Question(
             "Photographs that took longest, and their slowest stage.",
@@ -64,6 +76,8 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             FROM faces AS f JOIN photographs AS p USING (run, item_id)
             WHERE f.identity IS NOT NULL AND f.decision IN ('restored', 'accepted')
             ORDER BY f.identity, f.item_id, f.face_no, f.run LIMIT {limit}""",
+            hidden=("output_uri",),
+            short={"face_no": "face", "model_id": "model"},
         ),
         "changed-most": Question(
             "Photographs of which a stage changed the largest share of pixels.",
@@ -74,6 +88,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             WHERE status = 'restored')
             WHERE event.changed_fraction IS NOT NULL AND event.stage NOT IN ('ingest', 'deliver')
             GROUP BY run, item_id ORDER BY changed DESC, item_id, run LIMIT {limit}""",
+            hidden=("output_uri",),
         ),
         "riskiest": Question(
             "Photographs that a person should look at first, and the measures that say most about why.",
@@ -84,6 +99,8 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             round(honesty.seam, 2) AS seam, round(honesty.identity, 3) AS identity
             FROM photographs WHERE honesty IS NOT NULL
             ORDER BY honesty.risk DESC, item_id, run LIMIT {limit}""",
+            hidden=("output_uri", "edits_uri", "invented_uri"),
+            short={"residual_peak": "residual", "new_edges_peak": "new edges", "unsupported_peak": "unsupported"},
         ),
         "licences": Question(
             "The ledger: every model of every run, its licence, and how many photographs it touched.",
@@ -97,6 +114,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             coalesce(u.sha256, model.sha256) AS sha256, coalesce(u.photographs, 0) AS photographs
             FROM planned AS p FULL JOIN used AS u ON p.run = u.run AND model.id = u.id AND model.sha256 = u.sha256
             ORDER BY 1, 2, 5""",
+            short={"commercial_use": "commercial", "photographs": "photos"},
         ),
         "cost": Question(
             "Hours of work by stage and device.",
@@ -108,6 +126,7 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
             megapixels FROM (SELECT run, unnest(events) AS event, generate_subscripts(events, 1) AS event_no,
             source_width * source_height / 1e6 AS megapixels FROM photographs))
             GROUP BY run, stage, device ORDER BY run, min(event_no), stage, device""",
+            short={"mean_seconds": "mean s", "p95_seconds": "p95 s", "seconds_per_megapixel": "s/megapixel"},
         ),
         "damage": Question(
             "Damage by kind: photographs that have it, how much, and how much of that was repaired.",

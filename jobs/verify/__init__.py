@@ -55,7 +55,7 @@ def _load(store: Store, run: str, endpoint: str | None) -> tuple[dict[str, Any],
         raise
     except JobError as error:
         # A run of another version is no fault, a run.json that a flipped bit has made unreadable is one.
-        if not store.exists(uri) or is_right(store.read(uri), JSON_MARK) is not False:
+        if not store.has(uri) or is_right(store.read(uri), JSON_MARK) is not False:
             raise
         return {}, Fault(
             "run", uri, f"it is not as it was written, and nothing beside it can be judged: {error.faults[0]}"

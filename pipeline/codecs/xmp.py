@@ -44,8 +44,8 @@ _TAIL = b'\n<?xpacket end="w"?>'
 class Statement:
     """What is true of the delivered file.
 
-    generative: whether a trained network made any of its pixels. stages: names and versions of those that changed pixels.
-    models: ids of theirs. width, height: pixels. dpi: pixels per inch.
+    generative: whether a network that makes up detail made any of its pixels; one that only takes noise away does not. stages:
+    names and versions of those that changed pixels. models: ids of theirs. width, height: pixels. dpi: pixels per inch.
     """
 
     generative: bool

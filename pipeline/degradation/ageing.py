@@ -133,7 +133,7 @@ class _Ageing:
         width = float(self.rng.uniform(0.3, 1.3))
         colour = float(self.rng.uniform(0, 0.4)) if len(self.planes) == 3 and "grey" not in self.applied else 0.0
         shared = noise_field(self.rng, self.size, width)
-        middle = _middle(self.planes.mean(axis=0)) * np.float32(sigma)
+        middle = middle_tones(self.planes.mean(axis=0)) * np.float32(sigma)
         for plane in self.planes:
             field = shared
             if colour:
@@ -204,7 +204,7 @@ def _narrowing(width: float) -> float:
     return float((kernel**2).sum())
 
 
-def _middle(tones: Plane) -> Plane:
+def middle_tones(tones: Plane) -> Plane:
     """1 in the middle tones, about a third at black and white."""
     weight: Plane = np.float32(0.3) + np.float32(2.8) * np.clip(tones * (1 - tones), 0, 1)
     return weight

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.colour_space import ColourSpace, Floats, bands, space_of
 from pipeline.honesty.proof import means, step_for
 from pipeline.measures import lab_of_srgb
-from pipeline.photograph import Photograph, to_depth
+from pipeline.photograph import Photograph, to_depth, widened
 
 # A stage's input and output are compared on copies of at most about this many pixels.
 EVENT_PIXELS = 1 << 19
@@ -50,3 +50,17 @@ def stage_difference(before: Photograph, after: Photograph) -> tuple[float, floa
     other = lab_of(means(after.pixels, step * ratio), space_of(after))
     found = delta_e(one, other)
     return float(found.mean(dtype=np.float64)), float(found.max())
+
+
+def changed_fraction(before: Photograph, after: Photograph) -> float | None:
+    """Share of the pixels that differ, 0..1; 8 bits in 16 are no change. None where the size changed. Alpha is left out."""
+    if before.pixels.shape != after.pixels.shape:
+        return None
+    changed = 0
+    # In bands: comparing large scans whole would take as much memory again.
+    for rows in bands(before.pixels):
+        one, other = before.pixels[rows], after.pixels[rows]
+        if one.dtype != other.dtype:
+            one, other = widened(one), widened(other)
+        changed += int(np.any(one != other, axis=2).sum())
+    return changed / (before.height * before.width)

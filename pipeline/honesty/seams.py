@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.colour_space import Floats
 from pipeline.honesty.proof import Proof
 from pipeline.stage import Outcome
-from pipeline.tiles import spans
+from pipeline.tiles import cut
 
 if TYPE_CHECKING:
     from pipeline.record import Event
@@ -31,8 +31,8 @@ def seam(residual: Floats, proof: Proof, events: Sequence[Event]) -> float | Non
     for tile, halo in _tilings(events):
         for axis, side in enumerate(proof.shape):
             plane = residual if axis == 1 else np.ascontiguousarray(residual.T)
-            across = spans(proof.shape[1 - axis], tile, halo)
-            found = _along(plane, spans(side, tile, halo), across, proof.step)
+            across = cut(proof.shape[1 - axis], tile, halo)
+            found = _along(plane, cut(side, tile, halo), across, proof.step)
             if found is not None:
                 worst = found if worst is None else max(worst, found)
     return worst

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from pipeline.models.damage import DAMAGE_DETECTORS
+from pipeline.models.denoisers import DENOISERS
 from pipeline.models.faces import DETECTORS, RESTORERS
 from pipeline.models.identity import EMBEDDERS
 from pipeline.models.parsing import PARSERS
@@ -19,5 +20,6 @@ OPENABLE: Mapping[str, Collection[str]] = MappingProxyType(
         "parse-faces": PARSERS,
         "identify-faces": EMBEDDERS,
         "detect-damage": DAMAGE_DETECTORS,
+        "denoise": DENOISERS,
     }
 )

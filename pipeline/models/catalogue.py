@@ -26,6 +26,7 @@ class ModelCard:
     expression.
     architecture: the key of an adapter. task: what it is for. scale: output pixels per input pixel along one side.
     half: fit for 16-bit floats. package: the Python package that ships `file`, for a model that needs no download.
+    generative: whether it makes up detail, which delivered files then say of themselves; what only takes away does not.
     """
 
     id: str
@@ -39,6 +40,7 @@ class ModelCard:
     scale: int = 1
     half: bool = True
     package: str | None = None
+    generative: bool = True
 
     @property
     def embedded(self) -> bool:
@@ -233,6 +235,20 @@ CARDS: tuple[ModelCard, ...] = (
         task="detect-damage",
         half=False,
         package="pipeline",
+        generative=False,
+    ),
+    ModelCard(
+        id="albumen-noise",
+        file="models/weights/noise.safetensors",
+        bytes=1980978,
+        sha256="692ee55ceb9bbe45c35ce2eec24c4a838fa32afa4dfb5c3235e53c7a72e06520",
+        url=None,
+        licence="Apache-2.0 AND MIT",
+        architecture="noise-net",
+        task="denoise",
+        half=False,
+        package="pipeline",
+        generative=False,
     ),
     ModelCard(
         id="scunet-color-real-psnr",
@@ -280,3 +296,9 @@ CARDS: tuple[ModelCard, ...] = (
 
 def by_id(cards: Iterable[ModelCard] = CARDS) -> Mapping[str, ModelCard]:
     return MappingProxyType({card.id: card for card in cards})
+
+
+def is_generative(model_id: str) -> bool:
+    """Whether it makes up detail; of a model that is not in the table the worse is assumed."""
+    card = by_id().get(model_id)
+    return card is None or card.generative

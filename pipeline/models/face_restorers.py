@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from pipeline.errors import ModelError
 from pipeline.models import compat
 from pipeline.models.catalogue import CODEFORMER, ModelCard
 from pipeline.models.codeformer import codeformer
-from pipeline.models.precision import Precision, bf16_where_native, name_of
+from pipeline.models.precision import Precision, bf16_where_native, convolving, name_of
 from pipeline.models.store import ModelStore, state_dict
 from pipeline.stage import Device
 
@@ -80,23 +79,11 @@ class FaceRestorer:
 
         digests = [hashlib.sha256(np.ascontiguousarray(face).data).digest() for face in faces]
         planes = np.ascontiguousarray(faces.transpose(0, 3, 1, 2))
-        with torch.inference_mode(), self._in_full():
+        with torch.inference_mode(), convolving(self._device.kind, exact=self.precision == "fp32"):
             tensor = torch.from_numpy(planes).sub(0.5).div(0.5).to(self._device.kind)
             answer = self._network(tensor, digests).float().clamp(-1, 1).add(1).div(2)
             unit: Faces = answer.permute(0, 2, 3, 1).cpu().numpy()
         return unit
-
-    def _in_full(self) -> AbstractContextManager[None]:
-        """Convolutions on GPUs round fp32 to 10 bits (TF32) unless told not to, and may add up in any order."""
-        import torch
-
-        if self._device.kind != "cuda":
-            return nullcontext()
-        exact = self.precision == "fp32"
-        flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=not exact
-        )
-        return flags
 
 
 def noise_of(digest: bytes, sides: tuple[int, ...]) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.stage import Device
@@ -28,6 +29,19 @@ def bf16_where_native(precision: Precision, device: Device) -> torch.dtype:
         # Without native instructions the CPU would emulate them, slower than fp32.
         native = torch.ops.mkldnn._is_mkldnn_bf16_supported() and "AVX512" in torch.backends.cpu.get_cpu_capability()
     return torch.bfloat16 if native else torch.float32
+
+
+def convolving(kind: str, *, exact: bool) -> AbstractContextManager[None]:
+    """kind: of the device. Convolutions on GPUs round fp32 to 10 bits (TF32) unless told not to, and may add up in any order:
+    here they always add up in the same, and where `exact` they round nothing more."""
+    import torch
+
+    if kind != "cuda":
+        return nullcontext()
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=not exact
+    )
+    return flags
 
 
 def name_of(kind: torch.dtype) -> str:

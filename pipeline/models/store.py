@@ -80,6 +80,13 @@ class ModelStore:
             return local_path(card.url)
         return Path(self.source.cache) / card.file
 
+    def weight_bytes(self, model_id: str) -> int:
+        """Bytes of an installed model's weights in memory, as 32-bit floats."""
+        card = self.card(model_id)
+        size = card.bytes if card.bytes is not None else self.path(model_id).stat().st_size
+        # A model that comes with a package is kept in 16-bit floats there.
+        return size * (2 if card.embedded else 1)
+
     def installed(self, model_id: str) -> bool:
         return self.path(model_id).is_file()
 

@@ -37,9 +37,10 @@ def commit(store: Store, run: str, stamp: Stamp, records: Sequence[Record]) -> N
 def check_term(store: Store, run: str, term: int) -> None:
     """Raises OvertakenError where somebody has taken a higher term, OSError as the store does.
 
-    One look by name: a listing may be behind, and leases stay, so that there is no higher term without the next.
+    One look by name: a listing may be behind. Terms have no gaps, for a lease is created only behind one that is there
+    and none is ever taken away; so there is no higher term without the next.
     """
-    if store.exists(lease_uri(run, term + 1)):
+    if store.has(lease_uri(run, term + 1)):
         raise OvertakenError(f"{run}: another driver has taken over; this one holds term {term} no longer")
 
 

@@ -15,6 +15,7 @@ from pipeline.damage import stored_mask
 from pipeline.errors import ItemError, Reason, StoreError
 from pipeline.honesty.maps import edit_map, invented_map
 from pipeline.honesty.measure import measured
+from pipeline.models.catalogue import is_generative
 from pipeline.photograph import Photograph, narrowed, widened
 from pipeline.record import Event, Record
 from pipeline.stage import Footprint, Outcome, Parameters
@@ -195,8 +196,7 @@ def _restated(photograph: Photograph, record: Record, recipe_id: str) -> tuple[P
         return photograph, {}
     models = dict.fromkeys(model["id"] for event in touched for model in event.models)
     statement = xmp.Statement(
-        # Every network that may touch pixels here invents some of them: upscalers and face restorers are generative.
-        generative=bool(models),
+        generative=any(is_generative(model) for model in models),
         item_id=record.item_id,
         source_sha256=record.source_sha256,
         recipe_id=recipe_id,

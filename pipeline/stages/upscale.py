@@ -31,14 +31,14 @@ DEFAULT_MODEL = "realesrgan-x4plus-embedded"
 
 class UpscaleParameters(Parameters):
     """model: an upscaler of the catalogue. precision: `exact` is fp32; `fast` is 16-bit floats where the device
-    computes them natively, recorded per photograph. tile, halo: pixels of the input.
-    consistency: rounds of back-projection, which keep tones and colours at the scan's own resolution; 0 for the bare
-    answer of the network. output_megapixels: a photograph that would grow beyond it is refused."""
+    computes them natively, recorded per photograph. tile: the longest side of one, and halo: half of what two share; pixels of
+    the input. consistency: rounds of back-projection, which keep tones and colours at the scan's own resolution; 0 for the
+    bare answer of the network. output_megapixels: a photograph that would grow beyond it is refused."""
 
     model: str = DEFAULT_MODEL
     precision: Precision = "exact"
     tile: int = Field(default=256, ge=32, le=4096)
-    halo: int = Field(default=16, ge=0, le=64)
+    halo: int = Field(default=32, ge=0, le=64)
     consistency: int = Field(default=5, ge=0, le=20)
     output_megapixels: float = Field(default=400.0, gt=0, allow_inf_nan=False)
 
@@ -53,7 +53,7 @@ class Upscale:
     """Makes the pixels `scale` times as wide and high. Grey stays exactly grey; alpha is resampled (Lanczos)."""
 
     name: ClassVar[str] = "upscale"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     Parameters: ClassVar[type[Parameters]] = UpscaleParameters
     # For a scale of 4, and the large network.
     footprint: ClassVar[Footprint] = Footprint(
@@ -180,7 +180,10 @@ class _Callable:
         tiles = _padded(tiles, self._multiple)
         with torch.inference_mode():
             tensor = torch.from_numpy(tiles).to(self._device, self._kind, memory_format=torch.channels_last)
-            answer: Array = self._module(tensor).float().cpu().numpy()
+            # On a CPU a batch is no faster, and libraries may compute tiles of another batch by another method.
+            alone = [tensor[number : number + 1] for number in range(len(tensor))]
+            parts = alone if self._device == "cpu" else [tensor]
+            answer: Array = torch.cat([self._module(part).float().cpu() for part in parts]).numpy()
         scale = answer.shape[2] // tiles.shape[2]
         return answer[:, :, : height * scale, : width * scale]
 

@@ -198,8 +198,9 @@ def local_errors() -> Iterator[None]:
         raise
 
 
-def persist(patience: Patience, work: Callable[[], T]) -> T:
-    """The answer of `work`, tried again after each PassingError. Raises GaveUpError once `patience.total` has passed."""
+def persist(patience: Patience, work: Callable[[], T], least: int = 1) -> T:
+    """The answer of `work`, tried again after each PassingError. Raises GaveUpError once `patience.total` has passed, and
+    `least` tries have failed."""
     draw = random.SystemRandom()  # forked processes must not pause in step
     started, tries = time.monotonic(), 0
     while True:
@@ -209,7 +210,7 @@ def persist(patience: Patience, work: Callable[[], T]) -> T:
             pause = draw.uniform(0, min(patience.longest_pause, patience.pause * 2 ** min(tries, 30)))
             tries += 1
             waited = time.monotonic() - started
-            if waited + pause > patience.total:
+            if tries >= least and waited + pause > patience.total:
                 gave_up = GaveUpError(f"{error} (tried {tries} times in {waited:.0f} s)")
                 raise _with_number(gave_up, error.errno or errno.EIO) from error
         time.sleep(pause)

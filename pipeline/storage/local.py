@@ -48,6 +48,9 @@ class Folders:
     def exists(self, uri: str) -> bool:
         return local_path(uri).exists()
 
+    def has(self, uri: str) -> bool:
+        return local_path(uri).is_file()
+
     def put(self, uri: str, data: bytes) -> None:
         final = local_path(uri)
 

@@ -66,7 +66,7 @@ class Objects:
         """Also true for a bucket, and for a prefix that something lies below."""
         bucket, key = split(uri)
         try:
-            if key and self._persist(lambda: self._is_there(uri)):
+            if self.has(uri):
                 return True
             prefix = key.rstrip("/") + "/" if key else ""
             page = self._persist(lambda: self._page(uri, bucket, prefix, "", most=1))
@@ -74,13 +74,22 @@ class Objects:
             return False
         return not key or bool(page.get("Contents"))
 
+    def has(self, uri: str) -> bool:
+        if not split(uri)[1]:
+            return False
+        try:
+            self._persist(partial(self._look, uri))
+        except FileNotFoundError:
+            return False
+        return True
+
     def put(self, uri: str, data: bytes) -> None:
         self._persist(lambda: self._send(uri, data))
 
     def create(self, uri: str, data: bytes) -> bool:
         if self.conditional(uri.rpartition("/")[0]):
             return self._create(uri, data)
-        if self._persist(lambda: self._is_there(uri)):
+        if self.has(uri):
             return False
         self.put(uri, data)
         return True
@@ -124,7 +133,8 @@ class Objects:
     def ask_for_one_name(self, root: str) -> None:
         """The cheapest question that fails for the right reason, asked with little patience."""
         patience = replace(self.options.patience, total=min(3.0, self.options.patience.total))
-        persist(patience, lambda: self._page(root, split(root)[0], "", "", most=1))
+        # One slow failure alone could use up so little, and says nothing yet.
+        persist(patience, lambda: self._page(root, split(root)[0], "", "", most=1), least=3)
 
     def _persist(self, work: Callable[[], T]) -> T:
         connection = connect(self.options)
@@ -152,13 +162,6 @@ class Objects:
                 self._ask(uri, "list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
             raise
         return int(answer["ContentLength"]), answer.get("ETag")
-
-    def _is_there(self, uri: str) -> bool:
-        try:
-            self._look(uri)
-        except FileNotFoundError:
-            return False
-        return True
 
     def _range(self, uri: str, etag: str | None, first: int, last: int) -> bytes:
         bucket, key = split(uri)

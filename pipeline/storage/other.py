@@ -41,6 +41,13 @@ class Other:
         with os_errors():
             return bool(self.filesystem.exists(self.path(uri)))
 
+    def has(self, uri: str) -> bool:
+        with os_errors():
+            try:
+                return bool(self.filesystem.info(self.path(uri))["type"] == "file")
+            except FileNotFoundError:
+                return False
+
     def put(self, uri: str, data: bytes) -> None:
         with os_errors():
             self.filesystem.pipe_file(self.path(uri), data)

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
+
+Check = Callable[[nn.Module], Mapping[str, float]]
+_CHECK_EVERY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Training:
         self.optimiser = torch.optim.AdamW(self.network.parameters(), settings.rate, weight_decay=settings.decay)
         self.done = 0
         self.step = 0
+        self.best = -math.inf
 
     @property
     def total(self) -> int:
@@ -78,18 +82,17 @@ class Training:
             "optimiser": self.optimiser.state_dict(),
             "done": self.done,
             "step": self.step,
+            "best": self.best,
             "settings": asdict(self.settings),
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, path)
+        _save(state, path)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
         self.average = state["average"]
         self.optimiser.load_state_dict(state["optimiser"])
-        self.done, self.step = state["done"], state["step"]
+        self.done, self.step, self.best = state["done"], state["step"], state.get("best", -math.inf)
 
     def shard(self) -> dict[str, float]:
         """One shard, every sample once. Returns the mean loss and the last learning rate."""
@@ -140,6 +143,12 @@ class Training:
                 self.average[name].copy_(tensor)
 
 
+def _save(state: object, path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
 def export(network: nn.Module, path: Path) -> None:
     """Writes a network's weights, rounded to 16-bit floats."""
     save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, path)
@@ -155,8 +164,12 @@ def parser_of(description: str, usual: Settings) -> argparse.ArgumentParser:
     return parser
 
 
-def train(training: Training, folder: Path) -> None:
-    """To the end, from where the folder's state says it was left."""
+def train(training: Training, folder: Path, check: Check | None = None) -> None:
+    """To the end, from where the folder's state says it was left.
+
+    check: says of a network how good it is, higher `score` for better, on what training does not see; is asked every fourth
+    shard and at the end. The best averaged weights so far are in best.pt.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.pt"
     if state.exists():
@@ -164,6 +177,11 @@ def train(training: Training, folder: Path) -> None:
     while training.done < training.total:
         started = time.perf_counter()
         found: dict[str, Any] = training.shard()
+        if check is not None and (training.done % _CHECK_EVERY == 0 or training.done == training.total):
+            found |= check(training.averaged())
+            if found["score"] > training.best:
+                training.best = found["score"]
+                _save(training.average, folder / "best.pt")
         training.save(state)
         found |= {"done": training.done, "of": training.total, "seconds": round(time.perf_counter() - started, 1)}
         with (folder / "log.jsonl").open("a") as file:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -44,8 +45,6 @@ compact_after = 40
 [recipe]
 stages = ["analyse", "repair", "colour"]
 policy = "presentation"
-[recipe.repair]
-denoise = 1.0
 [cluster]
 address = "{address}"
 [cluster.pools]
@@ -153,6 +152,7 @@ class Audit:
             orphans, found = self._examine(player)
         self._check(ground, originals, player)
         if last.unexplained:
+            self.log.write("unexplained", photographs=last.unexplained)
             player.seen.wrong.append(f"{len(last.unexplained)} photographs were worked on again without a kill")
         return Round(
             kills=dict(player.counted()),
@@ -291,6 +291,13 @@ def parse() -> Options:
     return Options(**vars(parser.parse_args()))
 
 
+def keep_logs(rays: Path, kept: Path) -> None:
+    """What Ray and its workers wrote, which ends with the cluster."""
+    for session in rays.rglob("session_2*"):
+        if (session / "logs").is_dir():
+            shutil.copytree(session / "logs", kept / session.name)
+
+
 def main() -> int:
     options = parse()
     work = options.work
@@ -303,6 +310,8 @@ def main() -> int:
     try:
         with bucket_service(options) if options.s3 else nullcontext() as endpoint, machine(rays) as cluster:
             results = Audit(options, cluster, log, endpoint).all()
+            if not results.clean:
+                keep_logs(rays, work / "ray-logs")
     except AbandonedError as error:
         log.write("abandoned", why=str(error))
         return 1

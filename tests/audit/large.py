@@ -25,18 +25,12 @@ import tifffile
 
 from pipeline.memory import Size, need
 from pipeline.stages import FOOTPRINTS
+from tests.watched import forget, held
 
 
 def peak(pid: str = "self") -> float:
     """Gigabytes at the highest since `forget`."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    [line] = [line for line in lines if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024 / 1e9
-
-
-def forget(pid: str = "self") -> None:
-    """Sets the peak back to what is resident now (proc(5), clear_refs)."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return held("VmHWM", pid) / 1e9
 
 
 def one(source: str, folder: str, *names: str) -> None:

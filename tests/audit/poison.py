@@ -54,8 +54,8 @@ def strike(kind: str) -> None:
 
 def poisonous() -> type:
     """The real actor; a stage of its own turns on the worker where a photograph's description asks for it."""
-    from pipeline.runtime import StageActor
     from pipeline.stages.repair import Repair
+    from pipeline.worker import StageActor
 
     class Poisoned(Repair):
         def restore(self, photographs: Any) -> Any:

@@ -482,6 +482,7 @@ def test_a_leftover_is_an_orphan_and_no_fault(shelf: Shelf, key: str, data: byte
     assert [(orphan.kind, orphan.place) for orphan in found.orphans] == [(kind, key)]
 
 
+@pytest.mark.parametrize("shelf", ["folder"], indirect=True)
 def test_the_manifest_begins_with_the_index_that_the_run_names(shelf: Shelf) -> None:
     """A plan that was killed before its run.json leaves an index that another plan knows nothing of."""
     run = make_run(f"{shelf.root}/scans")
@@ -502,6 +503,7 @@ def test_a_commit_in_a_closed_term_does_not_count(shelf: Shelf) -> None:
     assert [(fault.kind, fault.place) for fault in found.faults] == [("missing", item_id(7))]
 
 
+@pytest.mark.parametrize("shelf", ["folder"], indirect=True)
 def test_equal_rows_in_a_part_and_loose_are_one_row(shelf: Shelf) -> None:
     """A compaction that was killed before it could remove the loose commits."""
     run = make_run(f"{shelf.root}/scans")
@@ -511,6 +513,7 @@ def test_equal_rows_in_a_part_and_loose_are_one_row(shelf: Shelf) -> None:
     assert (found.faults, found.orphans) == ((), ())
 
 
+@pytest.mark.parametrize("shelf", ["folder"], indirect=True)
 def test_the_row_of_the_highest_term_counts(shelf: Shelf) -> None:
     run = make_run(f"{shelf.root}/scans")
     run.lease(4)
@@ -524,6 +527,7 @@ def test_the_row_of_the_highest_term_counts(shelf: Shelf) -> None:
     assert found.ended["restored"] == 8
 
 
+@pytest.mark.parametrize("shelf", ["folder"], indirect=True)
 def test_without_a_seal_all_loose_commits_count(shelf: Shelf) -> None:
     run = make_run(f"{shelf.root}/scans")
     for key in [key for key in run.tree if key.startswith(("provenance/parts/", "provenance/seals/"))]:
@@ -562,7 +566,12 @@ def one_photograph_less(run: Handmade) -> None:
     del run.tree[loose_key(3, [8])]
 
 
-@pytest.mark.parametrize("plant", [other_bytes, other_mask, no_mask, other_map, other_reason, one_photograph_less])
+DIFFERENCES = (other_bytes, other_mask, no_mask, other_map, other_reason, one_photograph_less)
+
+
+@pytest.mark.parametrize(
+    ("shelf", "plant"), [*(("folder", plant) for plant in DIFFERENCES), ("bucket", other_bytes)], indirect=["shelf"]
+)
 def test_a_run_that_differs_from_its_reference_is_found(shelf: Shelf, plant: Callable[[Handmade], None]) -> None:
     run, other = make_run(f"{shelf.root}/scans"), make_run(f"{shelf.root}/scans")
     plant(run)
@@ -666,18 +675,25 @@ def test_a_run_that_is_compacted_meanwhile_is_read_whole() -> None:
         assert view.live[item_id(2)]["status"] == "restored"
 
 
-def test_the_command_ends_with_1_where_there_are_faults(tmp_path: Path) -> None:
+def test_the_command_ends_with_1_where_there_are_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = make_run(f"{tmp_path}/scans")
     place = Shelf(str(tmp_path), put_file).store(run)
-    command = [sys.executable, "-m", "tests.audit.auditor", place, "--json"]
-    clean = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (clean.returncode, json.loads(clean.stdout)["faults"]) == (0, []), clean.stderr
+
+    def called(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["auditor", *words])
+        code = auditor.main()
+        return code, *capsys.readouterr()
+
+    code, out, _ = called(place, "--json")
+    assert (code, json.loads(out)["faults"]) == (0, [])
     (tmp_path / "run" / image_key(3)).unlink()
-    faulty = subprocess.run(command[:-1], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (faulty.returncode, faulty.stdout.split()[0]) == (1, "lost")
-    nothing = subprocess.run([*command[:-2], str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert nothing.returncode == 1
-    assert "is no run" in nothing.stderr
+    command = [sys.executable, "-m", "tests.audit.auditor", place]
+    faulty = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (faulty.returncode, faulty.stdout.split()[0]) == (1, "lost"), faulty.stderr
+    code, _, err = called(str(tmp_path))
+    assert (code, "is no run" in err) == (1, True)
 
 
 @pytest.mark.parametrize("module", [auditor, delivered, reader, places])

@@ -161,8 +161,10 @@ def test_actors_beyond_the_first_fit_the_memory(found: Kinds, nodes: list[Node],
 
 RECIPE = [
     Demand("ingest", heavy=False, seconds=5.0, memory=GB),
-    Demand("faces", heavy=True, seconds=30.0, card_seconds=0.2, memory=2 * GB, card_memory=4 * GB),
-    Demand("upscale", heavy=True, seconds=600.0, card_seconds=1.5, memory=2 * GB, card_memory=6 * GB),
+    Demand("faces", heavy=True, seconds=30.0, card_seconds=0.2, memory=2 * GB, card_memory=4 * GB, card_least=2 * GB),
+    Demand(
+        "upscale", heavy=True, seconds=600.0, card_seconds=1.5, memory=2 * GB, card_memory=6 * GB, card_least=4 * GB
+    ),
     Demand("deliver", heavy=False, seconds=13.0, memory=GB),
 ]
 
@@ -201,9 +203,25 @@ def test_light_pools_go_to_nodes_without_cards() -> None:
 
 def test_a_network_that_fits_no_card_is_named() -> None:
     with pytest.raises(
-        PoolError, match=r"the pool upscale needs 6\.0 GB of a GPU's memory, and the largest .* has 5\.0 GB"
+        PoolError, match=r"no place in the cluster: a GPU with 2\.8 GiB cannot hold upscale, which takes 3\.7"
+    ):
+        allocate(RECIPE, [Node(16.0, 2.0, card_memory=3 * GB)])
+    # Any card may be given to any network, the small one too; and networks that share one are added up.
+    with pytest.raises(PoolError, match=r"a GPU with 2\.8 GiB cannot hold upscale"):
+        allocate(RECIPE, [Node(16.0, 1.0, card_memory=3 * GB), Node(16.0, 1.0, card_memory=80 * GB)])
+    with pytest.raises(
+        PoolError, match=r"a GPU with 4\.7 GiB cannot hold the networks that share it \(upscale, faces\)"
     ):
         allocate(RECIPE, [Node(16.0, 1.0, card_memory=5 * GB)])
+
+
+def test_a_card_that_is_short_of_what_networks_like_is_taken_whole() -> None:
+    """What a network takes with its usual tiles is an estimate, and it makes do with smaller ones."""
+    layout = allocate(RECIPE, [Node(16.0, 2.0, card_memory=5 * GB)])
+    assert at(layout, "upscale").gpus == 1.0
+    assert placed(layout.pools, [Node(16.0, 2.0)])
+    # Of a card that nobody knows nothing is said.
+    assert allocate(RECIPE, [Node(16.0, 1.0, card_memory=3 * GB), Node(16.0, 1.0)])
 
 
 def test_a_card_of_known_memory_holds_no_more_than_it_can() -> None:

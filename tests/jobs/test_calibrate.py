@@ -175,7 +175,7 @@ def test_the_command_writes_where_plan_and_run_look(
     )
     code, out, _ = albumen("plan", job, "--json")
     foreseen = json.loads(out)["foreseen"]
-    assert (code, foreseen["photographs"], foreseen["requests"]) == (0, 4, 44)
+    assert (code, foreseen["photographs"], foreseen["requests"]) == (0, 4, 40)
     assert foreseen["megapixels"]["middle"] == pytest.approx(4 * 24 * 16 / 1e6, rel=0.01)
     assert foreseen["wall_seconds"]["low"] <= foreseen["wall_seconds"]["middle"] <= foreseen["wall_seconds"]["high"]
     _, out, _ = albumen("plan", job)

@@ -31,6 +31,34 @@ def test_a_question_by_name_is_the_sql_that_it_shows(albumen: Call, finished: Pl
     assert json.loads(out)
 
 
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("runs", [1, 2])
+def test_the_table_of_every_question_fits_a_terminal(
+    albumen: Call, finished: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, runs: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    places = [finished.run, str(shutil.copytree(finished.run, tmp_path / "another"))][:runs]
+    code, out, _ = albumen("query", *places, f"--{name}")
+    with open_run(finished.run) as records:
+        answer = records.ask(QUESTIONS[name].text(50))
+    lines, _, note = out.rstrip("\n").partition("\n\n")
+    assert code == 0
+    assert max(map(len, lines.splitlines())) <= 100
+    assert len(lines.splitlines()) == 1 + answer.num_rows * (1 if "run" not in answer.column_names else runs)
+    question = QUESTIONS[name]
+    headings = question.headings([c for c in answer.column_names if runs > 1 or c != "run"])
+    assert " ".join(lines.splitlines()[0].split()) == " ".join(headings.values())
+    left_out = [column for column in answer.column_names if column in question.hidden]
+    assert note == (f"Not shown: {', '.join(left_out)}. --json has every column whole." if left_out else "")
+
+
+def test_a_question_hides_and_shortens_columns_that_it_has() -> None:
+    for question in QUESTIONS.values():
+        assert all(f"AS {name}" in question.sql or f"{name}," in question.sql for name in question.hidden)
+        assert all(f"AS {name}" in question.sql or name in question.sql for name in question.short)
+        assert all(len(short) < len(name) for name, short in question.short.items())
+
+
 def test_every_question_has_an_option() -> None:
     options = set(cli_query.query.__annotations__)
     assert {name.replace("-", "_") for name in QUESTIONS} <= options

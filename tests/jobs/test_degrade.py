@@ -13,9 +13,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from jobs.degrade import PALETTE, Order, make_set
+from jobs.degrade import Order, make_set
 from pipeline.colour_space import as_srgb
 from pipeline.damage.kinds import Kind
+from pipeline.damage.mask import COLOURS
 from pipeline.degradation import PRESETS
 from pipeline.errors import SpecError
 from pipeline.photograph import Container, Photograph
@@ -70,7 +71,7 @@ def test_a_set_has_pairs_truth_and_their_origin(clean: Path, tmp_path: Path, alb
         assert counted == line["applied"]["pixels"]  # type: ignore[index]
         shown = np.asarray(images["kinds"].convert("RGB"))
         for kind in Kind:
-            assert (shown[codes == kind] == PALETTE[kind]).all()
+            assert (shown[codes == kind] == COLOURS[kind]).all()
         change = np.abs(np.asarray(images["damaged"], np.int16) - np.asarray(images["undamaged"], np.int16)).max(axis=2)
         side = 2 * line["applied"]["reach"] + 1  # type: ignore[index]
         near = cv2.dilate((codes > 0).astype(np.uint8), np.ones((side, side), np.uint8))

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from cluster.cards import OVERHEAD
 from cluster.connect import Resources
 from cluster.nodes import Node
-from jobs.graph import plan_pools, stage_groups
+from jobs.graph import demands, plan_pools, stage_groups
 from jobs.run import Summary, describe, summarise
 from jobs.rundir import ModelUse, Plan, prepare
 from jobs.spec import JobSpec
+from pipeline.models.store import ModelStore
+from pipeline.stages import FOOTPRINTS
 
 ALL = ["analyse", "repair", "faces", "upscale", "compose", "colour"]
 Planned = Callable[..., Plan]
@@ -74,6 +77,18 @@ def test_a_recipe_without_models_is_one_pool(planned: Planned) -> None:
     assert stage_groups(plan) == ((("ingest", "analyse", "repair", "colour", "deliver"), False),)
 
 
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_noise_is_taken_away_in_a_pool_of_its_own_where_a_job_asks_for_it(planned: Planned, share: float) -> None:
+    stages = {"stages": ["analyse", "repair", "colour"], "analyse": {"detector": None}, "policy": "presentation"}
+    plan = planned(recipe=stages | {"repair": {"denoise": share}})
+    together = ((("ingest", "analyse", "repair", "colour", "deliver"), False),)
+    apart = ((("ingest", "analyse"), False), (("repair",), True), (("colour", "deliver"), False))
+    assert stage_groups(plan) == (apart if share else together)
+    seconds = {demand.name: demand.seconds for demand in demands(plan)}
+    declared = FOOTPRINTS["repair"]
+    assert seconds.get("repair") == (declared.seconds + declared.network_seconds if share else None)
+
+
 def test_a_network_at_the_end_still_gets_a_pool_for_delivery(planned: Planned) -> None:
     plan = planned(recipe={"stages": ["upscale"]})
     assert stage_groups(plan) == ((("ingest",), False), (("upscale",), True), (("deliver",), False))
@@ -96,6 +111,15 @@ def test_pools_fit_a_small_machine(planned: Planned) -> None:
     assert sum(pool.size * pool.cpus for pool in pools) <= 4
     assert pools[1].threads == 4
     assert all(pool.gpus == 0 for pool in pools)
+
+
+def test_weights_are_counted_as_they_lie_in_memory(planned: Planned) -> None:
+    """The embedded network's file holds 16-bit floats. What no stage works with takes nothing."""
+    found = {demand.name: demand for demand in demands(planned({EMBEDDED, DETECTOR}))}
+    assert found["upscale"].card_least == 2 * 33424520 + OVERHEAD
+    assert found["upscale"].card_memory == 2 * 33424520 + FOOTPRINTS["upscale"].card_bytes
+    assert found["repair+faces"].card_least == 0
+    assert planned().recipe.weight_bytes(ModelStore(), {EMBEDDED}) == {"upscale": 2 * 33424520}
 
 
 def test_a_card_goes_to_networks_only(planned: Planned) -> None:

@@ -8,22 +8,25 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jobs import lease
 from jobs.lease import Held, Holder, Lease, LeaseHeldError, current, hold
 from pipeline.errors import JobError, StoreError
 from pipeline.provenance import OvertakenError
-from pipeline.storage import Store
+from pipeline.storage import Entry, Store
 
 ELSEWHERE = Holder("ada", "another-machine", "another-boot", 1, 1)
 
@@ -102,6 +105,25 @@ def test_terms_grow_and_files_stay(tmp_path: Path) -> None:
     assert [path.name for path in sorted((tmp_path / "lease").iterdir())] == [
         f"0000000{term}.json" for term in (1, 2, 3)
     ]
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(st.lists(st.integers(0, 4), max_size=8))
+def test_terms_have_no_gaps_however_late_listings_are(late: list[int]) -> None:
+    """What lets `check_term` look at the next term alone. late: how many of the newest leases each taker is not shown."""
+    listed = Store.list_if_there
+    with tempfile.TemporaryDirectory() as run, pytest.MonkeyPatch.context() as patch:
+        for hidden in late:
+
+            def shown(store: Store, root: str, after: str | None = None, hidden: int = hidden) -> Iterator[Entry]:
+                found = [*listed(store, root, after)]
+                return iter(found[: max(0, len(found) - hidden)])
+
+            patch.setattr(Store, "list_if_there", shown)
+            with suppress(LeaseHeldError), hold(Store(), run, "run"):
+                pass
+            names = sorted(path.name for path in Path(run, "lease").iterdir())
+            assert names == [f"{term:08d}.json" for term in range(1, len(names) + 1)]
 
 
 def test_what_raises_inside_still_releases(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from cluster.ask import Told, gpu_memory
-from jobs.preflight import Look, card_faults, gathered, look, network_bytes, on_cluster
+from cluster.connect import Resources
+from cluster.nodes import Node
+from jobs import preflight
+from jobs.preflight import Look, card_faults, gathered, look, on_cluster
 from jobs.spec import JobSpec
 from pipeline.errors import JobError
 from pipeline.software import fingerprint
@@ -78,11 +82,10 @@ def test_what_several_nodes_lack_is_said_once_with_their_names() -> None:
 def test_a_card_that_cannot_hold_the_networks_is_a_fault(make_spec: Callable[..., JobSpec], scans: Path) -> None:
     spec = make_spec(recipe={"stages": ["upscale"]})
     models = {"realesrgan-x4plus-embedded": "a" * 64}
-    assert network_bytes(spec, models) == {"upscale": 2 * 33424520}
     small = Told("10.0.0.1", 1, Look((), models, (GIB,)))
     large = Told("10.0.0.2", 2, Look((), models, (16 * GIB, 16 * GIB)))
     [fault] = card_faults(spec, models, [small, large])
-    assert fault.startswith("node 10.0.0.1: a GPU with 1.0 GiB cannot hold the networks that share it (upscale)")
+    assert fault == "node 10.0.0.1: a GPU with 1.0 GiB cannot hold upscale, which takes 1.1 GiB at least"
     # Nobody can say, no GPU is given to Ray, or no network would run there.
     assert card_faults(spec, models, [Told("10.0.0.1", 1, Look((), models, None)), large]) == []
     assert card_faults(spec, models, [Told("10.0.0.1", 0, small.answer)]) == []
@@ -95,6 +98,8 @@ def test_networks_that_share_a_card_are_added_up(make_spec: Callable[..., JobSpe
     card = Told("10.0.0.1", 1, Look((), models, (int(2.2 * GIB),)))
     [fault] = card_faults(spec, models, [card])
     assert "(faces, upscale)" in fault
+    # One that only a detector is there for will be skipped, and takes no card.
+    assert card_faults(spec, models | {"gfpgan-v1.4": None}, [card]) == []
     # With a card for each, none has to hold both.
     assert card_faults(spec, models, [card, Told("10.0.0.2", 1, card.answer)]) == []
 
@@ -116,6 +121,33 @@ def test_an_address_where_nobody_is_is_one_message(make_spec: Callable[..., JobS
     spec = make_spec(cluster={"address": "127.0.0.1:9"})
     with pytest.raises(JobError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"), on_cluster(spec, print):
         pass
+
+
+@pytest.mark.parametrize(("sound", "client"), [(True, False), (False, False), (True, True)])
+def test_the_drivers_machine_is_looked_at_once(
+    make_spec: Callable[..., JobSpec], scans: Path, monkeypatch: pytest.MonkeyPatch, *, sound: bool, client: bool
+) -> None:
+    """Its node's answer is the driver's own, unless that complains: then the driver tells its faults from the node's."""
+    looked: list[JobSpec] = []
+
+    @contextmanager
+    def connected(address: str, cpus: int | None) -> Iterator[Resources]:
+        yield Resources((Node(2.0),))
+
+    def looking(spec: JobSpec, software: object) -> Look:
+        looked.append(spec)
+        return SOUND
+
+    answer = SOUND if sound else Look(("output.uri: /run cannot be written",), {}, None)
+    told = [Told("10.0.0.1", 0, SOUND), Told("10.0.0.2", 0, answer, here=not client)]
+    monkeypatch.setattr(preflight, "connect", connected)
+    monkeypatch.setattr(preflight, "look", looking)
+    monkeypatch.setattr(preflight, "ask_every_node", lambda question: told)
+    monkeypatch.setattr(preflight, "sender_faults", lambda folder: [])
+    refused = pytest.raises(JobError, match=r"node 10\.0\.0\.2: output\.uri: /run cannot be written")
+    with nullcontext() if sound else refused, on_cluster(make_spec(cluster={"address": "10.0.0.2:6379"}), print):
+        assert sound
+    assert len(looked) == (0 if sound and not client else 1)
 
 
 def test_an_embedded_ray_is_not_asked(make_spec: Callable[..., JobSpec], scans: Path) -> None:

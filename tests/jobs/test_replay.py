@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -151,10 +152,23 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return restored(plan_of(tmp_path_factory.mktemp("many"), _scans()))
 
 
+@pytest.fixture(scope="module")
+def _two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """A run of two photographs, and a copy of its folder."""
+    folder, copy, scans = tmp_path_factory.mktemp("two") / "here", tmp_path_factory.mktemp("copy") / "of", _scans()
+    plan = restored(plan_of(folder, {name: scans[name] for name in ("01.png", "11-deep.tif")}, format="png"))
+    shutil.copytree(folder, copy)
+    return plan, copy
+
+
 @pytest.fixture
-def two(tmp_path: Path) -> Plan:
-    scans = _scans()
-    return restored(plan_of(tmp_path, {name: scans[name] for name in ("01.png", "11-deep.tif")}, format="png"))
+def two(_two: tuple[Plan, Path]) -> Plan:
+    """Two photographs and their run as restoring left them, whatever another test has done to them since."""
+    plan, copy = _two
+    folder = Path(plan.run).parent
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+    return plan
 
 
 def ids(plan: Plan) -> list[str]:

@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def _start_head(port: int, log: Path) -> subprocess.Popen[bytes]:
             ],
             stdout=said,
             stderr=subprocess.STDOUT,
-            env=environment() | {"ALBUMEN_LOG": "json"},
+            # Who ends it need not wait half a minute for what nobody runs any more.
+            env=environment() | {"ALBUMEN_LOG": "json", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"},
         )  # fmt: skip
 
 
@@ -142,15 +144,29 @@ def albumen(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def bucket_job(s3: str, folder: Path, photo: Callable[[int], bytes]) -> tuple[Path, str]:
-    """A job from bucket to bucket, and its run."""
+@dataclass(frozen=True)
+class Ended:
+    """A job that has come to its end. facts: what `status` says of it. log: what it printed."""
+
+    id: str
+    facts: dict[str, Any]
+    log: str
+
+
+@pytest.fixture(scope="module")
+def from_bucket(head: str, s3: str, photo: Callable[[int], bytes], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A job from bucket to bucket at its end, which no test changes: three photographs and a file that is none."""
     s3fs.S3FileSystem(endpoint_url=s3, use_listings_cache=False).mkdir("archive")
-    for number in range(2):
+    for number in range(3):
         Store().put(f"s3://archive/scans/{number}.png", photo(40 + number))
-    job = folder / "bucket.toml"
+    Store().put("s3://archive/scans/broken.jpg", b"no photograph")
+    job = tmp_path_factory.mktemp("bucket") / "bucket.toml"
     text = SPEC.format(stages='["analyse", "repair", "colour"]')
     job.write_text(text.replace('"scans"', '"s3://archive/scans"').replace('"run"', '"s3://archive/run"'))
-    return job, "s3://archive/run"
+    sent = answer("submit", str(job), "--address", head)
+    assert sent["state"] in ("RUNNING", "FINISHED")
+    facts = _ended(sent["id"], head)
+    return Ended(sent["id"], facts, albumen("logs", sent["id"], "--address", head).stdout)
 
 
 _ASK_RAY = """
@@ -176,13 +192,8 @@ def make_job(folder: Path, photo: Callable[[int], bytes], count: int, side: int,
     return job
 
 
-def test_a_job_finishes_with_refused_photographs(tmp_path: Path, photo: Callable[[int], bytes], head: str) -> None:
-    short = make_job(tmp_path / "short", photo, 3, 40, '["analyse", "repair", "colour"]')
-    (tmp_path / "short" / "scans" / "broken.jpg").write_bytes(b"no photograph")
-    sent = answer("submit", str(short), "--address", head)
-    assert sent["state"] in ("RUNNING", "FINISHED")
-    ended = _ended(sent["id"], head)
-    log = albumen("logs", sent["id"], "--address", head).stdout
+def test_a_job_finishes_with_refused_photographs(from_bucket: Ended, head: str) -> None:
+    ended, log = from_bucket.facts, from_bucket.log
     assert (ended["state"], ended["message"]) == ("FINISHED", "with refused or failed photographs"), log
     assert ended["photographs"] == [
         {"status": "refused", "reason": "not-an-image", "photographs": 1},
@@ -191,18 +202,18 @@ def test_a_job_finishes_with_refused_photographs(tmp_path: Path, photo: Callable
     assert (ended["total"], ended["done"], ended["failed"], ended["left"]) == (4, 4, 1, 0)
     assert "Checked the cluster: 1 nodes, 2 CPUs" in log
     assert "4 photographs worked on" in log
-    report = verify(str(tmp_path / "short" / "run"), sources=True)
+    report = verify(ended["run"], sources=True)
     assert (report.outputs, report.faults) == (3, ())
     # What was measured arrives where Prometheus asks, and every photograph has its line.
     _wait(lambda: "ray_albumen_photographs_total{" in _metrics(), 60, "no metric of ours arrives")
     names = set(re.findall(r"^(ray_albumen_\w+?)(?:_bucket|_sum|_count)?{", _metrics(), re.M))
     assert names <= {metric.exported for metric in METRICS}
     assert {PHOTOGRAPHS.exported, STAGE_SECONDS.exported, COMMIT_SECONDS.exported} <= names
-    lines = [
-        line for file in HEAD_FOLDER.glob("session_2*/logs/worker-*.err") for line in file.open() if "item_id" in line
-    ]
-    assert sorted(json.loads(line)["status"] for line in lines) == ["refused", *["restored"] * 3]
-    [listed] = [job for job in answer_list(head) if job["id"] == sent["id"]]
+    files = HEAD_FOLDER.glob("session_2*/logs/worker-*.err")
+    lines = [json.loads(line) for file in files for line in file.open() if "item_id" in line]
+    mine = [line["status"] for line in lines if line["source_uri"].startswith("s3://archive/")]
+    assert sorted(mine) == ["refused", *["restored"] * 3]
+    [listed] = [job for job in answer_list(head) if job["id"] == from_bucket.id]
     assert (listed["collection"], listed["state"], listed["run"]) == ("submitted", "FINISHED", ended["run"])
 
 
@@ -232,9 +243,6 @@ def test_a_job_that_is_stopped_finishes_what_it_has_begun_and_is_resumed(
     assert (ended["state"], ended["done"], ended["failed"]) == ("SUCCEEDED", 60, 0)
     report = verify(run, sources=True)
     assert (report.outputs, report.faults) == (60, ())
-    # From the run's folder alone, as after a head that has forgotten its jobs.
-    once_more = answer("resume", run, "--address", head)
-    assert _ended(once_more["id"], head)["state"] == "SUCCEEDED"
 
 
 def test_what_the_cluster_finds_wrong_is_said_at_once_and_nothing_is_written(
@@ -254,20 +262,16 @@ def test_what_the_cluster_finds_wrong_is_said_at_once_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_no_credential_is_in_anything_that_a_job_leaves_behind(
-    head: str, s3: str, tmp_path: Path, photo: Callable[[int], bytes]
-) -> None:
-    job, run = bucket_job(s3, tmp_path, photo)
-    sent = answer("submit", str(job), "--address", head)
-    assert _ended(sent["id"], head)["state"] == "SUCCEEDED"
+def test_no_credential_is_in_anything_that_a_job_leaves_behind(head: str, from_bucket: Ended) -> None:
+    run = from_bucket.facts["run"]
     mine = environment()
     secrets = [mine["AWS_SECRET_ACCESS_KEY"].encode(), mine["RAY_AUTH_TOKEN"].encode()]
     assert all(len(secret) > 30 for secret in secrets)
     info = subprocess.run(
-        [sys.executable, "-c", _ASK_RAY, head, sent["id"]], capture_output=True, check=True, env=mine
+        [sys.executable, "-c", _ASK_RAY, head, from_bucket.id], capture_output=True, check=True, env=mine
     ).stdout
     assert b"albumen_spec" in info
-    places = {"job": info, "logs": albumen("logs", sent["id"], "--address", head).stdout.encode()}
+    places = {"job": info, "logs": from_bucket.log.encode()}
     places |= {entry.uri: Store().read(entry.uri) for entry in Store().list(run)}
     # Ray's own logs, and the code that was sent as it was unpacked for the workers.
     files = [file for file in HEAD_FOLDER.rglob("*") if file.is_file() and not file.is_symlink()]
@@ -278,26 +282,17 @@ def test_no_credential_is_in_anything_that_a_job_leaves_behind(
     assert [place for place, data in places.items() if any(secret in data for secret in secrets)] == []
 
 
-def test_an_unknown_job_and_a_wrong_address_are_one_clear_message(
+def test_an_unknown_job_and_a_wrong_token_are_one_clear_message(
     head: str, tmp_path: Path, photo: Callable[[int], bytes]
 ) -> None:
     unknown = albumen("status", "raysubmit_nothing", "--address", head)
     assert unknown.returncode == 1
     assert "knows no job 'raysubmit_nothing'" in unknown.stderr
-    nobody = f"http://127.0.0.1:{free_port()}"
     job = make_job(tmp_path / "x", photo, 1, 32, "[]")
-    wrong = albumen("submit", str(job), "--address", nobody)
-    assert wrong.returncode == 1
-    assert f"no Ray cluster answers at {nobody}" in wrong.stderr
     stranger = albumen("submit", str(job), "--address", head, token="another")
     assert stranger.returncode == 1
     assert "does not accept this token" in stranger.stderr
-    # The job's own faults and the cluster's, at once.
-    job.write_text(job.read_text() + "[cluster]\nnodes = 7\n")
-    both = albumen("submit", str(job), "--address", nobody)
-    assert both.returncode == 2
-    assert both.stderr.startswith("albumen: 2 faults:")
-    for done in (unknown, wrong, stranger, both):
+    for done in (unknown, stranger):
         assert "Traceback" not in done.stderr
 
 
@@ -321,9 +316,13 @@ def answer_list(head: str) -> list[dict[str, Any]]:
 
 
 def _ended(job: str, head: str) -> dict[str, Any]:
-    """Follows the job's logs until it ends."""
+    """Follows the job's logs until it ends. What `status` says of it then."""
     albumen("logs", job, "-f", "--address", head)
-    _wait(
-        lambda: answer("status", job, "--address", head)["state"] not in ("PENDING", "RUNNING"), 120, "it never ended"
-    )
-    return answer("status", job, "--address", head)
+    facts: dict[str, Any] = {}
+
+    def over() -> bool:
+        facts.update(answer("status", job, "--address", head))
+        return facts["state"] not in ("PENDING", "RUNNING")
+
+    _wait(over, 120, "it never ended")
+    return facts

@@ -18,7 +18,8 @@ import pytest
 import ray
 
 from jobs import submit
-from jobs.spec import JobSpec, parse_spec
+from jobs.rundir import prepare
+from jobs.spec import JobSpec, load_spec, parse_spec
 from pipeline.errors import JobError
 
 Call = Callable[..., tuple[int, str, str]]
@@ -94,7 +95,7 @@ class Head:
 def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     found = Head()
-    thread = threading.Thread(target=found.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield found
     found.server.shutdown()
@@ -133,9 +134,10 @@ def test_a_job_is_sent_with_the_code_and_without_any_secret(
         names = archive.namelist()
         everything = b"".join(archive.read(name) for name in names)
     files = {name for name in names if not name.endswith("/")}
-    assert {"job.json", "sender.json", "requirements.lock", "pipeline/runtime.py", "jobs/cli.py"} <= files
-    assert all(name.endswith(".py") for name in files - {"job.json", "sender.json", "requirements.lock"})
-    assert len(package) < 3_000_000
+    assert {"job.json", "sender.json", "requirements.lock", "pipeline/worker.py", "jobs/cli.py"} <= files
+    code_and_weights = files - {"job.json", "sender.json", "requirements.lock"}
+    assert all(name.endswith(".py") or name.startswith("pipeline/models/weights/") for name in code_and_weights)
+    assert len(package) < 8_000_000
     for value in secrets.values():
         assert value.encode() not in everything + json.dumps(sent).encode() + out.encode()
 
@@ -176,6 +178,10 @@ def test_faults_of_the_job_and_of_the_cluster_at_once_and_nothing_is_sent(albume
     assert err.startswith("albumen: 2 faults:\n  - cluster.nodes: ")
     assert f"the cluster at {head.address} runs Ray 2.59.0, and this machine has Ray {ray.__version__}" in err
     assert (head.jobs, head.packages) == ({}, {})
+    code, _, err = albumen("submit", job, "--address", "http://127.0.0.1:9")
+    assert code == 2
+    assert err.startswith("albumen: 2 faults:\n  - cluster.nodes: ")
+    assert "no Ray cluster answers at http://127.0.0.1:9" in err
 
 
 def test_a_wrong_token_and_a_wrong_address_are_one_message_each(albumen: Call, head: Head, job: Path) -> None:
@@ -228,6 +234,20 @@ def test_a_job_is_stopped_and_resumed_as_it_was(albumen: Call, head: Head, job: 
             specs.append(parse_spec(json.loads(archive.read("job.json")), Path("/")))
     assert specs[0] == specs[-1]
     assert specs[0].output.uri == str(tmp_path / "run")
+
+
+def test_a_job_that_the_cluster_has_forgotten_is_resumed_from_its_run(
+    albumen: Call, head: Head, job: Path, tmp_path: Path
+) -> None:
+    prepare(load_spec(job))
+    job.unlink()
+    code, _, err = albumen("resume", tmp_path / "run", "--address", head.address)
+    assert (code, err) == (0, "")
+    [package] = head.packages.values()
+    with zipfile.ZipFile(io.BytesIO(package)) as archive:
+        spec = parse_spec(json.loads(archive.read("job.json")), Path("/"))
+    assert (spec.collection.source, spec.output.uri) == (str(tmp_path / "scans"), str(tmp_path / "run"))
+    assert [stage.name for stage in spec.make_recipe().stages] == ["analyse"]
 
 
 def test_a_job_of_somebody_else_is_not_resumed(head: Head) -> None:

@@ -16,7 +16,7 @@ from pipeline import memory
 from pipeline.memory import Size
 from pipeline.models import face_detectors
 from pipeline.stages import FOOTPRINTS
-from tests.audit import face_memory
+from tests.audit import network_memory
 
 
 def need(size: Size, stages: Iterable[str], networks: Iterable[str] = ()) -> int:
@@ -123,6 +123,7 @@ def test_a_detector_is_given_a_bounded_copy() -> None:
     ("architecture", "count"),
     [
         ("retinaface-mobile0.25", 1024),
+        ("noise-net", 700),
         *(
             pytest.param(*case, marks=pytest.mark.audit)
             for case in (("retinaface-resnet50", 2048), ("gfpgan-clean", 1))
@@ -130,9 +131,9 @@ def test_a_detector_is_given_a_bounded_copy() -> None:
         *(pytest.param(name, 1, marks=pytest.mark.audit) for name in ("restoreformer", "parsenet", "bisenet")),
     ],
 )
-def test_what_networks_for_faces_take_is_counted(architecture: str, count: int) -> None:
+def test_what_networks_take_is_counted(architecture: str, count: int) -> None:
     size = Size(count, count, 3, 8)
-    taken, counted = face_memory.measured(architecture, count), memory._NETWORKS[architecture](size)
+    taken, counted = network_memory.measured(architecture, count), memory._NETWORKS[architecture](size)
     assert counted / 5 <= taken <= counted
 
 

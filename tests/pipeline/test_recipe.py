@@ -73,6 +73,15 @@ def test_without_detectors_analyse_needs_nothing() -> None:
     assert recipe(("analyse",), {"analyse": {"detector": None, "damage": "classical"}}).needs() == ()
 
 
+def test_what_nobody_asked_for_or_the_policy_never_uses_nobody_needs() -> None:
+    for policy in ("conservation", "presentation"):
+        assert recipe(("repair",), {}, policy).needs() == ()
+    asked = {"repair": {"denoise": 0.5}}
+    assert recipe(("repair",), asked, "conservation").needs() == ()
+    assert recipe(("repair",), asked, "conservation").stages[0].needs() == ()
+    assert [need.model_id for need in recipe(("repair",), asked, "presentation").needs()] == ["albumen-noise"]
+
+
 def test_the_same_recipe_has_the_same_identity() -> None:
     one, other = recipe(), recipe(parameters={"upscale": {"tile": 256}})
     assert one == other

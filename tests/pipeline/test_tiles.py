@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline.tiles import Array, Tiling, ramps, run_in_memory, run_tiled, spans, windows
+from pipeline.tiles import Array, Tiling, cut, ramps, run_in_memory, run_tiled, spans, windows
 
 sizes = st.tuples(st.integers(1, 700), st.integers(8, 200), st.integers(0, 60)).filter(lambda s: s[1] > 2 * s[2])
 
@@ -47,6 +47,32 @@ def test_tiles_cover_everything_and_stay_inside(size: tuple[int, int, int]) -> N
     for (start, end), (following, _) in pairwise(found):
         assert start < following
         assert end - following >= 2 * halo
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(size=sizes)
+def test_a_side_is_cut_into_no_more_tiles_than_the_largest_ask_for_and_no_larger_ones_than_needed(
+    size: tuple[int, int, int],
+) -> None:
+    length, tile, halo = size
+    found, largest = cut(length, tile, halo), spans(length, tile, halo)
+    side = found[0][1]
+    assert len(found) <= len(largest)
+    assert {end - start for start, end in found} == {side}
+    assert (found[0][0], found[-1][1]) == (0, length)
+    assert all(end - following >= 2 * halo for (_, end), (following, _) in pairwise(found))
+    assert side <= tile
+    # One grain less would not reach from end to end; a side that was not rounded is that of the largest tile.
+    if len(found) > 1:
+        assert side == tile or side % 8 == 0
+        assert len(found) * (side - 8) - (len(found) - 1) * 2 * halo < length
+
+
+@pytest.mark.parametrize(("length", "most"), [(257, 1.40), (300, 1.26), (316, 1.25), (1000, 1.35), (3651, 1.34)])
+def test_little_is_computed_twice(length: int, most: float) -> None:
+    """Of a square of `length`, by tiles of at most 256 with halos of 16, whose overlaps alone are (256 / 224) ** 2 = 1.31."""
+    found = cut(length, 256, 16)
+    assert (len(found) * found[0][1] / length) ** 2 <= most
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,14 @@ def rows(run: Path | str) -> list[dict[str, Any]]:
 
 def test_the_library_validates_root_and_objects(root: Path) -> None:
     assert validated(root).num_objects == 8
+
+
+def test_nothing_is_said_about_single_objects(sound: Path, tmp_path: Path) -> None:
+    """In a process of its own: a library opens the root logger when it is imported, which is once."""
+    asked = [sys.executable, "-m", "jobs", "package", str(sound), "--as", "ocfl", "--output", str(tmp_path / "root")]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 3
 
 
 def test_one_flipped_bit_in_an_object_is_found(root: Path) -> None:

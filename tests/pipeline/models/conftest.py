@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.models import compat
+from pipeline.models.catalogue import ModelCard
 from pipeline.models.face_detectors import FaceDetector, open_detector
-from pipeline.models.store import ModelStore
+from pipeline.models.store import ModelSource, ModelStore
 from pipeline.stage import Device
 
 YUNET = "yunet-2023mar"
@@ -18,6 +20,16 @@ YUNET = "yunet-2023mar"
 @pytest.fixture(scope="session")
 def yunet(models: ModelStore) -> FaceDetector:
     return open_detector(models, YUNET, Device("cpu", 2))
+
+
+@pytest.fixture
+def store_of(card_for: Callable[..., ModelCard]) -> Callable[[Path, str], ModelStore]:
+    """Makes a store of one model, `mine`, of an architecture."""
+
+    def make(path: Path, architecture: str) -> ModelStore:
+        return ModelStore(ModelSource(cache=str(path.parent / "cache"), local=(card_for(path, architecture),)))
+
+    return make
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.damage.marks import PLANES
 from pipeline.errors import ModelError
-from pipeline.models.catalogue import ModelCard
 from pipeline.models.damage import open_damage_network
 from pipeline.models.damage_net import DamageNet, folded
-from pipeline.models.store import ModelSource, ModelStore
+from pipeline.models.store import ModelStore
 from pipeline.photograph import Container, Photograph
 from pipeline.policy import POLICIES
 from pipeline.stage import Device, Step
@@ -24,20 +23,7 @@ from pipeline.stages.analyse import Analyse, AnalyseParameters
 from pipeline.training.trainer import export
 
 DEVICE = Device("cpu", 1)
-
-
-def store_of(path: Path, architecture: str = "damage-unet") -> ModelStore:
-    card = ModelCard(
-        id="mine",
-        file=path.name,
-        bytes=None,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        url=str(path),
-        licence="Apache-2.0",
-        architecture=architecture,
-        task="detect-damage",
-    )
-    return ModelStore(ModelSource(cache=str(path.parent / "cache"), local=(card,)))
+Stores = Callable[[Path, str], ModelStore]
 
 
 @pytest.fixture
@@ -46,12 +32,12 @@ def trained() -> DamageNet:
     return DamageNet(normed=True).eval()
 
 
-def test_what_training_exports_is_what_is_opened(trained: DamageNet, tmp_path: Path) -> None:
+def test_what_training_exports_is_what_is_opened(trained: DamageNet, store_of: Stores, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     export(folded(trained), path)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
     assert path.stat().st_size < 2_500_000
-    network = open_damage_network(store_of(path), "mine", DEVICE)
+    network = open_damage_network(store_of(path, "damage-unet"), "mine", DEVICE)
     pixels = torch.rand(1, 3 + PLANES, 64, 64)
     with torch.inference_mode():
         expected = folded(trained)(pixels)
@@ -59,7 +45,7 @@ def test_what_training_exports_is_what_is_opened(trained: DamageNet, tmp_path: P
 
 
 @pytest.mark.parametrize("fault", ["torn", "other tensors", "other architecture", "altered"])
-def test_what_is_no_such_network_is_refused(trained: DamageNet, tmp_path: Path, fault: str) -> None:
+def test_what_is_no_such_network_is_refused(trained: DamageNet, store_of: Stores, tmp_path: Path, fault: str) -> None:
     path = tmp_path / "mine.safetensors"
     export(folded(trained), path)
     if fault == "torn":
@@ -73,14 +59,16 @@ def test_what_is_no_such_network_is_refused(trained: DamageNet, tmp_path: Path, 
         open_damage_network(store, "mine", DEVICE)
 
 
-def test_analyse_finds_damage_with_it(trained: DamageNet, tmp_path: Path, real_photo: NDArray[np.uint8]) -> None:
+def test_analyse_finds_damage_with_it(
+    trained: DamageNet, store_of: Stores, tmp_path: Path, real_photo: NDArray[np.uint8]
+) -> None:
     """Random weights find something, and what they find is what is recorded."""
     path = tmp_path / "mine.safetensors"
     export(folded(trained), path)
     parameters = AnalyseParameters(detector="none", damage="mine", threshold=0.7)
     assert [need.model_id for need in Analyse.needs(parameters) if need.required] == ["mine"]
     stage = Analyse(parameters, POLICIES["conservation"])
-    stage.open(store_of(path), DEVICE)
+    stage.open(store_of(path, "damage-unet"), DEVICE)
     [step] = stage.restore([Photograph("item", np.ascontiguousarray(real_photo[:96, :70]), Container("PNG"))])
     assert isinstance(step, Step)
     assert step.models == ("mine",)

@@ -111,8 +111,8 @@ class Hooked(Store):
         file: BinaryIO = self._around("open", lambda: super(Hooked, self).open(uri))
         return file
 
-    def exists(self, uri: str) -> bool:
-        return bool(self._around("exists", lambda: super(Hooked, self).exists(uri)))
+    def has(self, uri: str) -> bool:
+        return bool(self._around("has", lambda: super(Hooked, self).has(uri)))
 
     def list(self, root: str, after: str | None = None) -> Iterator[Entry]:
         entries: Iterator[Entry] = self._around("list", lambda: iter([*super(Hooked, self).list(root, after)]))

@@ -10,14 +10,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ItemError, JobError, Reason, Status
 from pipeline.provenance import PROVENANCE, OvertakenError, commit, committed_numbers, live
 from pipeline.provenance.commit import check_term, commit_uri
+from pipeline.provenance.schema import lease_uri
 from pipeline.record import SCHEMA_VERSION, Record
-from pipeline.storage import Store
+from pipeline.storage import Store, StoreOptions
+from tests.faults import Faults
 
 Make = Callable[..., Any]
 
@@ -111,6 +114,24 @@ def test_who_was_overtaken_twice_commits_nothing_either(
             check_term(Store(), str(tmp_path), term)
     with pytest.raises(OvertakenError):
         commit(Store(), str(tmp_path), stamp(4), [restored(2)])
+
+
+def test_the_look_for_a_higher_term_is_one_request_that_no_late_listing_misleads(faulty_s3: Faults) -> None:
+    store = Store(StoreOptions(faulty_s3.address))
+    s3fs.S3FileSystem(endpoint_url=faulty_s3.address, use_listings_cache=False).mkdir("terms")
+    store.create(lease_uri("s3://terms/run", 3), b"{}")
+    # What lies below the name is no lease, and no reader of leases takes it for one.
+    store.put(lease_uri("s3://terms/run", 4) + "/x", b"{}")
+    faulty_s3.reset()
+    check_term(store, "s3://terms/run", 3)
+    assert faulty_s3.requests == {"head": 1}
+    faulty_s3.switches.lag = 100
+    store.create(lease_uri("s3://terms/run", 4), b"{}")
+    faulty_s3.requests.clear()
+    for term in (3, 3, 3):
+        with pytest.raises(OvertakenError):
+            check_term(store, "s3://terms/run", term)
+    assert faulty_s3.requests == {"head": 3}
 
 
 def test_what_the_store_raises_is_not_swallowed(

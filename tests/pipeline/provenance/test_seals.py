@@ -39,8 +39,8 @@ def seal_files(run: Path) -> list[dict[str, Any]]:
 class Unaware(Store):
     """The store of somebody who was paused after he had looked for a newer lease: he never sees one."""
 
-    def exists(self, uri: str) -> bool:
-        return "/lease/" not in uri and super().exists(uri)
+    def has(self, uri: str) -> bool:
+        return "/lease/" not in uri and super().has(uri)
 
 
 def test_a_run_without_commits_gets_a_seal_that_opens_the_term(tmp_path: Path, terms: Make) -> None:
@@ -118,7 +118,7 @@ def test_an_earlier_term_replaces_nothing(tmp_path: Path, write: Make, take: Mak
 def commit_unaware(run: Path, write: Make, term: int, *numbers: int) -> None:
     """As a worker that was paused between its look for a newer lease and its commit."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "exists", Unaware.exists)
+        patch.setattr(Store, "has", Unaware.has)
         write(term, *numbers)
 
 
@@ -439,7 +439,7 @@ def test_somebody_who_seals_for_ever_is_not_fought_for_ever(tmp_path: Path, writ
     write(1, 0)
 
     def rival(number: int, operation: str) -> None:
-        if operation == "exists":
+        if operation == "has":
             number = newest_seal(Store(), str(tmp_path)).number + 1
             facts = {"number": number, "term": 0, "rows": 0, "parts": []}
             Store().create(str(tmp_path / f"provenance/seals/{number:08d}.json"), json.dumps(facts).encode())

@@ -145,32 +145,7 @@ def test_neutral_rgb_and_grey_are_repaired_alike(rng: np.random.Generator) -> No
     for policy in ("conservation", "presentation"):
         colour = repaired(pixels, policy, damage=lines(80, 96)).photograph.pixels
         alone = repaired(grey, policy, damage=lines(80, 96)).photograph.pixels
-        # Luma of three equal channels is rounded once more: denoising may differ by one step of 16 bits.
-        most = 0 if policy == "conservation" else 1
-        assert np.abs(colour[..., :1].astype(int) - alone).max() <= most
-
-
-def test_conservation_never_denoises_and_records_the_refusal(rng: np.random.Generator) -> None:
-    pixels = noisy(rng, "uint8", 3)
-    step = repaired(pixels, parameters=RepairParameters(denoise=0.8), damage=np.zeros((80, 96), np.uint8))
-    assert step.photograph.pixels is pixels
-    assert "0.8 was asked for" in step.findings["denoise_refused"]
-
-
-def test_presentation_denoises_and_says_how_much(rng: np.random.Generator) -> None:
-    step = repaired(noisy(rng, "uint8", 1), "presentation", damage=np.zeros((80, 96), np.uint8))
-    assert step.findings["noise_sigma"] == pytest.approx(0.04 * 255, rel=0.2)
-    assert 0 < step.findings["denoised_fraction"] < 1
-
-
-def test_noise_that_was_calmed_is_no_damage(rng: np.random.Generator) -> None:
-    """Its share is recorded, and it covers what changed; the mask that is stored has nothing of it."""
-    pixels = noisy(rng, "uint8", 3)
-    step = repaired(pixels, "presentation", damage=np.zeros((80, 96), np.uint8))
-    changed = (step.photograph.pixels != widened(pixels)).any(axis=2)
-    assert 0 < changed.mean() <= step.findings["denoised_fraction"] < 1
-    assert step.photograph.damage is not None
-    assert not step.photograph.damage.any()
+        assert np.array_equal(colour[..., :1], alone)
 
 
 def test_specks_inside_a_face_are_spared_and_scratches_across_it_are_not() -> None:

@@ -147,8 +147,8 @@ def test_grey_stays_exactly_grey(compact: Stages, real_photo: NDArray[np.uint8],
 def test_tiles_hardly_show(compact: Stages, real_photo: NDArray[np.uint8]) -> None:
     crop = np.ascontiguousarray(real_photo[80:208, 100:260])
     whole = upscaled(compact(tile=256), crop).pixels
-    tiled = upscaled(compact(tile=96, halo=16), crop).pixels
-    assert furthest(whole, tiled) <= 2 * 257
+    tiled = upscaled(compact(tile=96), crop).pixels
+    assert furthest(whole, tiled) <= 257
 
 
 def test_the_batch_does_not_change_a_byte(compact: Stages, real_photo: NDArray[np.uint8]) -> None:
@@ -220,8 +220,7 @@ def test_a_missing_model_stops_the_stage(tmp_path: Path) -> None:
         stage.open(ModelStore(ModelSource(cache=str(tmp_path))), TWO)
 
 
-@pytest.mark.parametrize("size", [(5, 6), (6, 5), (7, 7)])
-def test_odd_sides_can_be_doubled(tmp_path: Path, card_for: CardMaker, size: tuple[int, int]) -> None:
+def test_odd_sides_can_be_doubled(tmp_path: Path, card_for: CardMaker) -> None:
     compat.install()
     from basicsr.archs.rrdbnet_arch import RRDBNet
 
@@ -230,4 +229,6 @@ def test_odd_sides_can_be_doubled(tmp_path: Path, card_for: CardMaker, size: tup
     stage = Upscale(UpscaleParameters(model="mine"), POLICIES["conservation"])
     card = card_for(tmp_path / "x2.pth", "rrdbnet", 2)
     stage.open(ModelStore(ModelSource(cache=str(tmp_path), local=(card,))), TWO)
-    assert upscaled(stage, np.zeros((*size, 3), np.uint8)).pixels.shape == (2 * size[0], 2 * size[1], 3)
+    for height, width in ((5, 6), (6, 5), (7, 7)):
+        found = upscaled(stage, np.zeros((height, width, 3), np.uint8)).pixels
+        assert found.shape == (2 * height, 2 * width, 3)

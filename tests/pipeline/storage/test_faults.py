@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -96,13 +97,22 @@ class TestWhatPasses:
         assert [entry.key for entry in store.list(root)] == ["0", "1", "2", "3", "4"]
         assert faulty_s3.injected[kind] == 2
 
+    @pytest.mark.parametrize("asked", [Store.exists, Store.has])
     @pytest.mark.parametrize("kind", KINDS["head"])
-    def test_exists(self, store: Store, direct: Store, faulty_s3: Faults, uri: str, kind: str) -> None:
+    def test_exists_and_has(
+        self,
+        store: Store,
+        direct: Store,
+        faulty_s3: Faults,
+        uri: str,
+        kind: str,
+        asked: Callable[[Store, str], bool],
+    ) -> None:
         direct.put(uri, b"x")
         faulty_s3.fail(place(uri), kind, times=2)
-        assert store.exists(uri)
+        assert asked(store, uri)
         faulty_s3.fail(f"{place(uri)}.gone", kind, times=2)
-        assert not store.exists(f"{uri}.gone")
+        assert not asked(store, f"{uri}.gone")
         assert faulty_s3.injected[kind] == 4
 
     @pytest.mark.parametrize("kind", [kind for kind in KINDS["get"] if kind != "corrupt"])
@@ -292,7 +302,9 @@ def once(faulty_s3: Faults) -> None:
 class TestStops:
     """What trying again cannot help is said at once."""
 
-    @pytest.mark.parametrize("call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "open"])
+    @pytest.mark.parametrize(
+        "call", ["read", "put", "delete", "list", "create", "delete_many", "exists", "has", "open"]
+    )
     def test_credentials(self, store: Store, direct: Store, faulty_s3: Faults, root: str, uri: str, call: str) -> None:
         direct.put(uri, b"x")
         assert store.conditional(root)
@@ -305,12 +317,13 @@ class TestStops:
             "create": lambda: store.create(uri, b"y"),
             "delete_many": lambda: store.delete_many([uri]),
             "exists": lambda: store.exists(uri),
+            "has": lambda: store.has(uri),
             "open": lambda: store.open(uri),
         }
         with pytest.raises(CredentialsError, match="credentials have expired"):
             calls[call]()
         # A bare answer to HEAD is asked after: by botocore for the region, by us for the reason.
-        assert sum(faulty_s3.injected.values()) <= (3 if call in ("exists", "open") else 1)
+        assert sum(faulty_s3.injected.values()) <= (3 if call in ("exists", "has", "open") else 1)
         assert direct.read(uri) == b"x"
 
     @pytest.mark.parametrize("kind", ["expired", "unknown-key", "bad-signature"])

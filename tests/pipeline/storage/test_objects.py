@@ -245,6 +245,15 @@ def test_exists_knows_objects_prefixes_and_buckets(direct: Store, root: str, buc
     assert not direct.exists("s3://no-such-bucket-here")
 
 
+def test_has_knows_objects_alone_and_asks_once(store: Store, direct: Store, faulty_s3: Faults, root: str) -> None:
+    direct.put(f"{root}/a/b", b"x")
+    found = [store.has(f"{root}{more}") for more in ("/a/b", "", "/a", "/a/", "/a/b/", "/a/b/c", "/ab")]
+    assert found == [True] + [False] * 6
+    assert faulty_s3.requests == {"head": 7}
+    assert not store.has(root.removesuffix("/run"))
+    assert not store.has("s3://no-such-bucket-here/a")
+
+
 def test_a_reader_reads_as_a_file_does(direct: Store, root: str, tmp_path: Path) -> None:
     body = random.Random(2).randbytes(9_000_000)
     direct.put(f"{root}/x", body)
@@ -414,3 +423,21 @@ def test_pauses_grow_and_are_drawn_at_random(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(pauses) > 250.0
     assert all(pause <= min(20.0, 0.2 * 2**number) for number, pause in enumerate(pauses))
     assert any(a > b for a, b in pairwise(pauses))
+
+
+def test_so_many_tries_are_made_however_long_the_first_one_took() -> None:
+    from pipeline.storage import faults
+
+    answers = [faults.PassingError("late"), faults.PassingError("late"), "there"]
+
+    def answer() -> str:
+        one = answers.pop(0)
+        if isinstance(one, faults.PassingError):
+            raise one
+        return str(one)
+
+    none_left = replace(Patience(), total=0.0)
+    assert faults.persist(none_left, answer, least=3) == "there"
+    answers[:] = [faults.PassingError("late")] * 2
+    with pytest.raises(faults.GaveUpError, match="tried 1 times"):
+        faults.persist(none_left, answer)

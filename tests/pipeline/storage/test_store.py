@@ -280,6 +280,12 @@ def test_odd_names_are_plain_names(store: Store, tmp_path: Path, name: str) -> N
         assert reader.read() == b"x"
 
 
+def test_has_knows_files_alone(store: Store, tmp_path: Path) -> None:
+    store.put(str(tmp_path / "a/b.tif"), b"x")
+    assert [store.has(str(tmp_path / name)) for name in ("a/b.tif", "a", "a/c.tif")] == [True, False, False]
+    assert store.exists(str(tmp_path / "a"))
+
+
 def test_two_colons_in_a_path_are_plain(store: Store, tmp_path: Path) -> None:
     store.put(str(tmp_path / "a::b.tif"), b"x")
     assert store.exists(str(tmp_path / "a::b.tif"))
@@ -297,6 +303,21 @@ class TestObjects:
         assert store.read(f"{root}/a/b.bin") == b"one"
         assert store.exists(f"{root}/a/b.bin")
         assert not store.exists(f"{root}/a/c.bin")
+
+    def test_has_knows_objects_alone(self, store: Store, root: str) -> None:
+        store.put(f"{root}/a/b.bin", b"one")
+        assert [store.has(f"{root}/{name}") for name in ("a/b.bin", "a", "a/c.bin")] == [True, False, False]
+        assert store.exists(f"{root}/a")
+
+    def test_has_does_not_take_an_error_for_a_no(
+        self, store: Store, root: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(filesystem: object, path: str) -> dict[str, object]:
+            raise PermissionError("not for you")
+
+        monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", broken)
+        with pytest.raises(PermissionError, match="not for you"):
+            store.has(f"{root}/a")
 
     def test_sources_are_refused_by_type(self, store: Store, root: str) -> None:
         store.put(f"{root}/empty", b"")

@@ -1,5 +1,5 @@
-"""`python -m tests.audit.face_memory`: what networks for faces take at their peak beyond their weights, in fp32 on the CPU,
-each in a process of its own. The weights are random: what is taken depends on shapes alone."""
+"""`python -m tests.audit.network_memory`: what networks for faces and against noise take at their peak beyond their weights, in
+fp32 on the CPU, each in a process of its own. The weights are random: what is taken depends on shapes alone."""
 
 from __future__ import annotations
 
@@ -8,30 +8,26 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Pixels of the copy that a detector is given, or faces at once; and the networks that are given so many.
+from tests.watched import forget, held
+
+# By what they are given: a copy of so many pixels, so many faces at once, one face, a photograph in tiles.
 DETECTORS = ("retinaface-resnet50", "retinaface-mobile0.25")
 RESTORERS = ("gfpgan-clean", "restoreformer", "codeformer")
 PARSERS = ("parsenet", "bisenet")
+DENOISERS = ("noise-net",)
 
 
 def one(architecture: str, count: int) -> None:
-    """Prints bytes. count: longer side for a detector, else faces at once."""
+    """Prints bytes. count: longer side for a detector or a denoiser, else faces at once."""
     call = _ready(architecture, count)
-    # Forgets the peak so far (proc_pid_clear_refs(5)).
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
+    forget()
+    before = held("VmRSS")
     call()
-    print(_status("VmHWM") - before)
-
-
-def _status(name: str) -> int:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
-    return int(line.split()[1]) * 1024
+    print(held("VmHWM") - before)
 
 
 def _ready(architecture: str, count: int) -> Callable[[], object]:
@@ -51,6 +47,8 @@ def _ready(architecture: str, count: int) -> Callable[[], object]:
         network = RetinaFace(network_name=BACKBONES[architecture], device=torch.device("cpu")).eval()
         pixels = rng.integers(0, 256, (count, count, 3), dtype=np.uint8)
         return lambda: RetinaFaceNetwork(network, Device()).detect(pixels)
+    if architecture in DENOISERS:
+        return _denoising(rng.integers(0, 256, (count, count, 3), dtype=np.uint8))
     faces = rng.random((count, 512, 512, 3), np.float32)
     if architecture in PARSERS:
         from pipeline.models.parsing import FaceParser, network_of
@@ -60,6 +58,18 @@ def _ready(architecture: str, count: int) -> Callable[[], object]:
     restorer = _restorer(architecture, Device())
     restorer.batch = count
     return lambda: restorer.restore(faces)
+
+
+def _denoising(pixels: Any) -> Callable[[], object]:
+    import torch
+
+    from pipeline.models.noise_net import NoiseNet
+    from pipeline.photograph import Container, Photograph
+    from pipeline.removal import Denoiser
+
+    network = NoiseNet().eval().to(memory_format=torch.channels_last)
+    denoiser, photograph = Denoiser(network, "noise-net", "cpu"), Photograph("noise", pixels, Container("PNG"))
+    return lambda: denoiser.denoise(photograph, denoiser.find(photograph), 1.0)
 
 
 def _restorer(architecture: str, device: Any) -> Any:
@@ -77,20 +87,20 @@ def _restorer(architecture: str, device: Any) -> Any:
 
 def measured(architecture: str, count: int) -> int:
     """Bytes, from a process of its own."""
-    call = f"from tests.audit.face_memory import one; one({architecture!r}, {count})"
+    call = f"from tests.audit.network_memory import one; one({architecture!r}, {count})"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     ran = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True, check=True)
-    return int(ran.stdout)
+    return int(ran.stdout.split()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=(*DETECTORS, *RESTORERS, *PARSERS))
+    parser.add_argument("--only", choices=(*DETECTORS, *RESTORERS, *PARSERS, *DENOISERS))
     parser.add_argument("--faces", type=int, nargs="+", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    for architecture in (options.only,) if options.only else (*DETECTORS, *PARSERS, *RESTORERS):
-        counts = [1024, 2048] if architecture in DETECTORS else options.faces if architecture in RESTORERS else [1]
-        for count in counts:
+    for architecture in (options.only,) if options.only else (*DENOISERS, *DETECTORS, *PARSERS, *RESTORERS):
+        counts = {DETECTORS: [1024, 2048], DENOISERS: [384, 1024], RESTORERS: options.faces, PARSERS: [1]}
+        for count in next(found for known, found in counts.items() if architecture in known):
             try:
                 print(f"{architecture} {count}: {measured(architecture, count) / 2**20:.0f} MiB", flush=True)
             except subprocess.CalledProcessError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import runtime
+from pipeline import worker
 from pipeline.errors import StoreError
 from pipeline.meter import Meter, logs_wanted, write_lines
 from pipeline.metrics import COMMIT_SECONDS, METRICS, QUEUE_SECONDS, STAGE_SECONDS, Sample
@@ -19,14 +19,14 @@ from pipeline.storage import StoreOptions
 def test_a_node_that_does_not_see_the_run_refuses(tmp_path: Path) -> None:
     work: Any = SimpleNamespace(run=str(tmp_path), output=StoreOptions())
     with pytest.raises(StoreError, match=r"node 10\.0\.0\.7 does not see the run: there is no run\.json in") as refused:
-        runtime._check_folder(work, "10.0.0.7")
+        worker._check_folder(work, "10.0.0.7")
     assert "a folder that all of them share" in str(refused.value.hint)
     (tmp_path / "run.json").write_text("{}")
-    runtime._check_folder(work, "10.0.0.7")
+    worker._check_folder(work, "10.0.0.7")
 
 
 def test_both_looks_come_before_anything_is_opened() -> None:
-    text = inspect.getsource(runtime.StageActor.__init__)
+    text = inspect.getsource(worker.StageActor.__init__)
     assert text.index("check_same(") < text.index("_check_folder(") < text.index("self._open(")
 
 

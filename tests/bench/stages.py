@@ -1,0 +1,81 @@
+"""Part g: the stages without a network, each on one core; and how good the classical detector of damage is."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from jobs.demo import draw_dust, draw_scratches
+from pipeline.codecs import decode
+from pipeline.damage import DetectorSettings, find_damage, fraction_of
+from pipeline.photograph import luma
+from pipeline.stage import Device, Outcome
+from tests.bench.chain import LIGHT, Chain, job_for, write_scan
+from tests.bench.ground import Figure, Found, Options, Pixels, grainy, middle, shared, spread
+
+_MEGAPIXELS = 1.0
+
+
+def aged(megapixels: float) -> Pixels:
+    """H x W x 3: with grain, four scratches and sixty specks."""
+    clean, rng = grainy(megapixels).astype(np.float32) / 255, np.random.default_rng(0)
+    pixels = draw_dust(draw_scratches(0.1 + 0.75 * clean, rng, 4), rng, 60)
+    return np.clip(np.rint(255 * pixels), 0, 255).astype(np.uint8)
+
+
+def rows(options: Options) -> Iterator[Figure]:
+    """Megapixels a second of one photograph with some scratches and dust, from the seconds in its events. What was skipped is
+    left out; repair goes by what it finds."""
+    before, threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    taken: dict[str, list[float]] = defaultdict(list)
+    try:
+        with tempfile.TemporaryDirectory(prefix="albumen-bench-") as place:
+            folder = Path(place)
+            scan = write_scan(folder / "scans", "one", aged(_MEGAPIXELS))
+            with Chain(job_for(folder, compact=False, stages=LIGHT), folder, Device("cpu", 1)) as chain:
+                for number in range(options.runs + 1):
+                    for event in chain.restore(number, scan).events:
+                        if number and event.outcome == Outcome.APPLIED:
+                            taken[event.stage].append(event.seconds)
+    finally:
+        cv2.setNumThreads(before)
+        torch.set_num_threads(threads)
+    for stage, seconds in taken.items():
+        yield Figure(stage, _MEGAPIXELS / middle(seconds), "megapixels/s a core", spread(seconds))
+
+
+def damage_quality() -> Found | None:
+    """The classical detector on clean photographs, and on the same with drawn scratches and dust; None without shared data.
+
+    flagged_clean: mean share of clean pixels that it flags. recall, precision: of pixels, the latter with 2 pixels' grace.
+    """
+    files = sorted((shared() / "photos" / "clean").glob("*.jpg"))
+    if not files:
+        return None
+    photographs = [luma(decode(file.read_bytes(), "", 10**9).pixels) for file in files]
+    rng = np.random.default_rng(0)
+    settings = DetectorSettings()
+    recall, precision = [], []
+    for photograph in photographs[:12]:
+        clean = (0.15 + 0.65 * photograph[:300, :300])[..., None].astype(np.float32)
+        aged = draw_dust(draw_scratches(clean, rng, 3), rng, 20)
+        truth = np.abs(aged - clean)[..., 0] > 0.1
+        found = find_damage(aged[..., 0], settings).kinds > 0
+        near = cv2.dilate(truth.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+        recall.append((found & truth).sum() / truth.sum())
+        precision.append((found & near).sum() / max(1, found.sum()))
+    return {
+        "flagged_clean": float(
+            np.mean([fraction_of(find_damage(photograph, settings).kinds) for photograph in photographs])
+        ),
+        "recall": float(np.mean(recall)),
+        "precision": float(np.mean(precision)),
+    }
