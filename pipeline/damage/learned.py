@@ -14,6 +14,7 @@ from pipeline.colour_space import visible
 from pipeline.damage.found import Found
 from pipeline.damage.kinds import FOUND, Kind, Kinds
 from pipeline.damage.marks import shown
+from pipeline.models.precision import convolving
 from pipeline.photograph import Photograph, Pixels, as_unit
 from pipeline.tiles import Window, windows
 
@@ -107,7 +108,7 @@ class LearnedDetector:
         below, right = -height % MULTIPLE, -width % MULTIPLE
         padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT)
         planes = torch.from_numpy(np.ascontiguousarray(shown(padded).transpose(2, 0, 1)))[None].to(self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), convolving(self.device, exact=True):
             scores = self.network(planes.contiguous(memory_format=torch.channels_last))[0]
             found: _Plane = np.ascontiguousarray(scores[:, :height, :width].float().cpu().numpy())
         return found

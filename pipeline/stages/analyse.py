@@ -44,13 +44,18 @@ class Analyse:
     version: ClassVar[str] = "6"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
     footprint: ClassVar[Footprint] = Footprint(
-        working=lambda size: 48 + 4 * size.colours, seconds=4.0, card_seconds=0.1, card_bytes=2 << 30
+        working=lambda size: 48 + 4 * size.colours,
+        seconds=2.0,
+        network_seconds=2.0,
+        card_seconds=0.1,
+        card_bytes=2 << 30,
     )
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
         self.parameters = parameters
         self.detector: FaceDetector | None = None
-        self.damage: Detector = ClassicalDetector()
+        # A network is there once it is opened, and nothing takes its place before.
+        self.damage: Detector | None = ClassicalDetector() if parameters.damage == "classical" else None
 
     @classmethod
     def needs(cls, parameters: AnalyseParameters) -> tuple[ModelNeed, ...]:
@@ -73,6 +78,7 @@ class Analyse:
         return [self._one(photograph) for photograph in photographs]
 
     def _one(self, photograph: Photograph) -> Step:
+        assert self.damage is not None
         found = self.damage.find(photograph)
         marked = replace(photograph, damage=found.kinds, faces=(), searched=None)
         if self.detector is not None:
@@ -83,5 +89,6 @@ class Analyse:
             findings["profile"] = profile
         if self.detector is None:
             findings["faces"] = "not looked for: no face detector is installed"
-        models = tuple(found.model_id for found in (self.detector, self.damage) if found is not None and found.model_id)
-        return Step(replace(marked, analysis=measured), models=models, findings=findings)
+        models = tuple(used.model_id for used in (self.detector, self.damage) if used is not None and used.model_id)
+        precision = "fp32" if models else None
+        return Step(replace(marked, analysis=measured), models=models, precision=precision, findings=findings)
