@@ -57,7 +57,8 @@ class Counts:
         """Where they are within the tolerance of each other they agree. unseen: truth that counts neither way, nor does what
         is found at it."""
         if unseen is not None:
-            found, true = found & ~(_grown(unseen) & ~_grown(true)), true & ~unseen
+            true = true & ~unseen
+            found = found & ~(_grown(unseen) & ~_grown(true))
         seen = true & _grown(found)
         self.right += int((found & _grown(true)).sum())
         self.found += int(found.sum())
