@@ -77,8 +77,8 @@ class Footprint:
 
     working: bytes a pixel at its peak beyond the photograph it was given and the one it gives back, with a margin over what
     was measured (docs/large-scans.md). seconds: of one core for a megapixel of the source, roughly. network_seconds: that
-    come on top where it computes with a model, of a stage that also works without. card_seconds: of a card instead, where it holds a
-    model and there is one. card_bytes: that its arrays take on a card, weights not counted.
+    come on top where it computes with a model, of a stage that also works without. card_seconds: of a card instead, where it
+    holds a model and there is one. card_bytes: that its arrays take on a card, weights not counted.
     """
 
     working: Callable[[Size], int]

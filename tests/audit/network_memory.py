@@ -1,4 +1,4 @@
-"""`python -m tests.audit.network_memory`: what networks for faces and against noise take at their peak beyond their weights, in
+"""`python -m tests.audit.network_memory`: what networks for faces, damage and noise take at their peak beyond their weights, in
 fp32 on the CPU, each in a process of its own. The weights are random: what is taken depends on shapes alone."""
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ DETECTORS = ("retinaface-resnet50", "retinaface-mobile0.25")
 RESTORERS = ("gfpgan-clean", "restoreformer", "codeformer")
 PARSERS = ("parsenet", "bisenet")
 DENOISERS = ("noise-net",)
+DAMAGE = ("damage-unet",)
 
 
 def one(architecture: str, count: int) -> None:
-    """Prints bytes. count: longer side for a detector or a denoiser, else faces at once."""
+    """Prints bytes. count: longer side for a detector of faces or damage or a denoiser, else faces at once."""
     call = _ready(architecture, count)
     forget()
     before = held("VmRSS")
@@ -49,6 +50,8 @@ def _ready(architecture: str, count: int) -> Callable[[], object]:
         return lambda: RetinaFaceNetwork(network, Device()).detect(pixels)
     if architecture in DENOISERS:
         return _denoising(rng.integers(0, 256, (count, count, 3), dtype=np.uint8))
+    if architecture in DAMAGE:
+        return _marking(rng.integers(0, 256, (count, count, 3), dtype=np.uint8))
     faces = rng.random((count, 512, 512, 3), np.float32)
     if architecture in PARSERS:
         from pipeline.models.parsing import FaceParser, network_of
@@ -70,6 +73,19 @@ def _denoising(pixels: Any) -> Callable[[], object]:
     network = NoiseNet().eval().to(memory_format=torch.channels_last)
     denoiser, photograph = Denoiser(network, "noise-net", "cpu"), Photograph("noise", pixels, Container("PNG"))
     return lambda: denoiser.denoise(photograph, denoiser.find(photograph), 1.0)
+
+
+def _marking(pixels: Any) -> Callable[[], object]:
+    import torch
+
+    from pipeline.damage.learned import LearnedDetector, LearnedSettings
+    from pipeline.models.damage_net import DamageNet
+    from pipeline.photograph import Container, Photograph
+
+    network = DamageNet().eval().to(memory_format=torch.channels_last)
+    detector = LearnedDetector(network, "damage-unet", "cpu", LearnedSettings())
+    photograph = Photograph("damage", pixels, Container("PNG"))
+    return lambda: detector.find(photograph)
 
 
 def _restorer(architecture: str, device: Any) -> Any:
@@ -95,11 +111,12 @@ def measured(architecture: str, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=(*DETECTORS, *RESTORERS, *PARSERS, *DENOISERS))
+    parser.add_argument("--only", choices=(*DETECTORS, *RESTORERS, *PARSERS, *DENOISERS, *DAMAGE))
     parser.add_argument("--faces", type=int, nargs="+", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    for architecture in (options.only,) if options.only else (*DENOISERS, *DETECTORS, *PARSERS, *RESTORERS):
-        counts = {DETECTORS: [1024, 2048], DENOISERS: [384, 1024], RESTORERS: options.faces, PARSERS: [1]}
+    for architecture in (options.only,) if options.only else (*DENOISERS, *DAMAGE, *DETECTORS, *PARSERS, *RESTORERS):
+        tiled = {DENOISERS: [384, 1024], DAMAGE: [1024, 3000]}
+        counts = {DETECTORS: [1024, 2048], **tiled, RESTORERS: options.faces, PARSERS: [1]}
         for count in next(found for known, found in counts.items() if architecture in known):
             try:
                 print(f"{architecture} {count}: {measured(architecture, count) / 2**20:.0f} MiB", flush=True)

@@ -116,7 +116,8 @@ def test_pools_fit_a_small_machine(planned: Planned) -> None:
 def test_a_small_network_in_a_shared_pool_is_counted_there(planned: Planned) -> None:
     """Its weights and torch, what it computes with, its seconds; and never a card."""
     network, classical = (
-        demands(planned(recipe={"analyse": {"damage": name}}))[0] for name in ("albumen-damage", "classical")
+        demands(planned(output={"uri": name}, recipe={"analyse": {"damage": name}}))[0]
+        for name in ("albumen-damage", "classical")
     )
     assert network.name == classical.name == "ingest+analyse+repair+faces"
     assert network.memory - classical.memory > (700 << 20) + 2 * 1877928

@@ -48,7 +48,7 @@ def test_nothing_is_changed_and_everything_is_measured(real_photo: NDArray[np.ui
     line = findings["damage"]["line"]
     assert line["fraction"] == (step.photograph.damage == Kind.LINE).mean()
     assert 0.5 <= line["confidence"] <= 1
-    assert step.models == (DAMAGE,)
+    assert (step.models, step.precision) == ((DAMAGE,), "fp32")
     assert sum(kind["fraction"] for kind in findings["damage"].values()) == pytest.approx(findings["damage_fraction"])
 
 
@@ -60,8 +60,14 @@ def test_the_classical_detector_can_be_asked_for(real_photo: NDArray[np.uint8], 
     pixels = scratched(np.ascontiguousarray(real_photo[:256, :256]))
     [step] = stage.restore([Photograph("item", pixels, Container("PNG"))])
     assert isinstance(step, Step)
-    assert step.models == ()
+    assert (step.models, step.precision) == ((), None)
     assert step.findings["damage"]["line"]["confidence"] is None
+
+
+def test_nothing_takes_the_place_of_a_network_that_was_not_opened(real_photo: NDArray[np.uint8]) -> None:
+    stage = Analyse(AnalyseParameters(detector="none"), POLICIES["conservation"])
+    with pytest.raises(AssertionError):
+        stage.restore([Photograph("item", np.ascontiguousarray(real_photo[:64, :64]), Container("PNG"))])
 
 
 def test_another_detector_answers_by_the_same_protocol(real_photo: NDArray[np.uint8]) -> None:
