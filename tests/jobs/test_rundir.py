@@ -334,6 +334,7 @@ def test_a_missing_optional_model_is_recorded_as_such(make_spec: Merge, scans: P
     plan = prepare(make_spec(recipe={"stages": ["analyse", "faces"]}))
     assert [(use.id, use.required, use.sha256) for use in plan.models] == [
         ("retinaface-resnet50", False, None),
+        ("albumen-damage", True, by_id()["albumen-damage"].sha256),
         ("gfpgan-v1.4", False, None),
         ("parsenet", False, None),
         ("bisenet", False, None),
@@ -357,7 +358,8 @@ def test_an_optional_model_is_fetched_from_the_mirror(
 ) -> None:
     card = by_id()[DETECTOR]
     plan = prepare(detector(shared / "weights"))
-    assert plan.models == (ModelUse(DETECTOR, required=False, sha256=card.sha256, licence="MIT"),)
+    assert plan.models[0] == ModelUse(DETECTOR, required=False, sha256=card.sha256, licence="MIT")
+    assert [use.id for use in plan.models] == [DETECTOR, "albumen-damage"]
     assert (no_models / card.file).stat().st_size == card.bytes
 
 
