@@ -85,6 +85,17 @@ def test_depth_and_channels_make_no_difference(detector: LearnedDetector, depth:
     assert one.confidence == two.confidence
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (3, 3), (1, 3000), (3000, 1), (31, 33)], ids=str)
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 1), ("uint16", 3)])
+def test_no_shape_is_too_odd(
+    detector: LearnedDetector, rng: np.random.Generator, shape: tuple[int, int], dtype: str, channels: int
+) -> None:
+    found = detector.find(of(rng.integers(0, np.iinfo(dtype).max, (*shape, channels), dtype=dtype)))
+    assert (found.kinds.shape, found.kinds.dtype) == (shape, np.uint8)
+    assert found.kinds.max() <= max(Kind)
+    assert all(value is None or 0 <= value <= 1 for value in found.confidence.values())
+
+
 def seen_in_training() -> set[str]:
     """Names of files among the photographs that the weights were trained on."""
     return {Path(photograph.path).stem for photograph in sources()}
