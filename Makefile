@@ -53,13 +53,19 @@ audit: $(READY) ## Kill a run KILLS times at random moments, then prove that not
 	$(BIN)/python -m tests.audit.kills --kills $(KILLS) --seed $(SEED) --work $(AUDIT) $(AUDIT_OPTIONS)
 
 SHAPES ?=
-SHARDS ?= 120
-EPOCHS ?= 6
-train-damage: $(READY) ## Train the damage network anew: hours on two cores; goes on where it was stopped
+OTHER ?=
+SHARDS ?= 50
+EPOCHS ?= 2
+train-damage: $(READY) ## Train the damage network as it ships, with bounds set on the photographs in OTHER: hours; goes on where it was stopped
+	@test -d "$(OTHER)" || { echo "train-damage needs OTHER=folder of clean photographs that training does not see: bounds are set on them"; exit 2; }
 	$(BIN)/python -m pipeline.training.photographs --output training/photographs
 	$(BIN)/python -m pipeline.training.samples --photographs training/photographs $(if $(SHAPES),--shapes $(SHAPES)) \
 		--output training/samples --shards $(SHARDS)
-	$(BIN)/python -m pipeline.training.damage --samples training/samples --output training/damage --epochs $(EPOCHS)
+	$(BIN)/python -m pipeline.training.damage --samples training/samples --output training/first --epochs $(EPOCHS)
+	$(BIN)/python -m pipeline.training.damage --samples training/samples --output training/second --epochs 1 --shards 5 --rate 6e-4 \
+		--seed 3 --start training/first/state.pt --photographs training/photographs
+	$(BIN)/python -m pipeline.training.calibrate --photographs $(OTHER) --weights training/second/state.pt \
+		--output training/damage.safetensors
 
 START ?=
 train-noise: $(READY) ## Train the networks against noise anew, from START=ffdnet_color.pth: an hour or two on two cores

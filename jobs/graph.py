@@ -47,23 +47,22 @@ def stage_groups(plan: Plan) -> tuple[tuple[tuple[str, ...], bool], ...]:
 
 def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand, ...]:
     """What each pool asks for: what was measured, and where nothing was, what its stages declare."""
-    size, grown = _ordinary(plan, calibration), _scales(plan)
     weights = plan.recipe.weight_bytes(ModelStore(plan.spec.model_source()), _installed(plan))
     card_bytes = calibration.card_bytes if calibration is not None else {}
     engine = (calibration.rate(ENGINE) or 0.0) if calibration is not None else 0.0
-    found, groups = [], stage_groups(plan)
+    size = _ordinary(plan, calibration)
+    in_hand, found, groups = _in_hand(plan, size), [], stage_groups(plan)
     for number, (names, heavy) in enumerate(groups):
+        weighs = sum(weights.get(name, 0) for name in names)
         around = (_HANDLING + (_COMMIT if number == len(groups) - 1 else 0.0)) / (size.pixels / 1e6)
-        # A stage behind the upscaler holds photographs of its size.
-        memory = max(need(_times(size, grown[name]), [FOOTPRINTS[name].working]) for name in names)
         found.append(
             Demand(
                 name="+".join(names),
                 heavy=heavy,
-                seconds=sum(_core_seconds(name, calibration, heavy=heavy) for name in names)
+                seconds=sum(_core_seconds(name, calibration, heavy=heavy, network=name in weights) for name in names)
                 + (around if number else around + engine),
                 card_seconds=sum(_card_seconds(name, calibration) for name in names) if heavy else 0.0,
-                memory=memory + _PROCESS + (_WITH_TORCH + weights[names[0]] if heavy else 0),
+                memory=max(in_hand[name] for name in names) + _PROCESS + (_WITH_TORCH + weighs if weighs else 0),
                 card_memory=card_bytes.get(names[0], weights[names[0]] + FOOTPRINTS[names[0]].card_bytes)
                 if heavy
                 else 0,
@@ -71,6 +70,23 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
             )
         )
     return tuple(found)
+
+
+def _in_hand(plan: Plan, size: Size) -> dict[str, int]:
+    """Bytes that an ordinary photograph takes in each stage. A network that has no pool of its own works on cores; where the
+    others do, on a card or on cores, is not known yet."""
+    grown = _scales(plan)
+    store, installed = ModelStore(plan.spec.model_source()), _installed(plan)
+    networks = {
+        spec.name: [store.card(model).architecture for model in spec.opens(installed)]
+        for spec in plan.recipe.stages
+        if not spec.holds_network(installed)
+    }
+    # A stage behind the upscaler holds photographs of its size.
+    return {
+        name: need(_times(size, scale), [FOOTPRINTS[name].working], networks.get(name, ()))
+        for name, scale in grown.items()
+    }
 
 
 def lay_out(plan: Plan, resources: Resources, calibration: Calibration | None = None) -> Layout:
@@ -115,12 +131,12 @@ def _pool(allocation: Allocation) -> Pool:
     return Pool(tuple(a.name.split("+")), a.size, a.cpus, a.gpus, a.threads, None if a.least == a.size else a.least)
 
 
-def _core_seconds(stage: str, calibration: Calibration | None, *, heavy: bool) -> float:
-    """Seconds of one core for a megapixel."""
+def _core_seconds(stage: str, calibration: Calibration | None, *, heavy: bool, network: bool) -> float:
+    """Seconds of one core for a megapixel. network: whether it computes with one, be it in a pool that it shares."""
     rate = None if calibration is None else calibration.rate(stage)
     if calibration is None or rate is None or (heavy and calibration.device == "cuda"):
         declared = FOOTPRINTS[stage]
-        return declared.seconds + (declared.network_seconds if heavy else 0.0)
+        return declared.seconds + (declared.network_seconds if network else 0.0)
     # A network had all its threads for as long as that.
     return max(rate * (calibration.threads if heavy else 1), 1e-6)
 

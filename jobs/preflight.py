@@ -99,8 +99,10 @@ def gathered(here: Look, told: Sequence[Told[Look]]) -> list[str]:
 def card_faults(spec: JobSpec, models: Mapping[str, str | None], told: Sequence[Told[Look]]) -> list[str]:
     """Nodes whose smallest card cannot hold the networks that share it. A card that nobody can ask is not judged."""
     installed = {name for name, digest in models.items() if digest is not None}
-    weights = spec.make_recipe().weight_bytes(ModelStore(spec.model_source()), installed)
-    least = {name: size + OVERHEAD for name, size in weights.items()}
+    recipe = spec.make_recipe()
+    weights = recipe.weight_bytes(ModelStore(spec.model_source()), installed)
+    # Networks of pools that several stages share stay on cores.
+    least = {stage.name: weights[stage.name] + OVERHEAD for stage in recipe.stages if stage.holds_network(installed)}
     cards = int(sum(node.gpus for node in told))
     faults = []
     for node in told:

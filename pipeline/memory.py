@@ -81,6 +81,7 @@ _NETWORKS: Mapping[str, Callable[[Size], int]] = MappingProxyType(
         "codeformer": lambda size: 1600 << 20,
         "parsenet": lambda size: 700 << 20,
         "bisenet": lambda size: 400 << 20,
+        "damage-unet": lambda size: 320 << 20,
         "noise-net": lambda size: 300 << 20,
         # Four arrays of 64 channels, two and the answer; and a window of the layers behind them.
         **dict.fromkeys(("rrdbnet", "rrdbnet-ncnn"), lambda size: (200 << 20) + 1300 * _tile(size)),

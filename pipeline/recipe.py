@@ -44,6 +44,13 @@ class StageSpec:
         essential = [need.model_id for need in self.needs() if need.essential]
         return bool(essential) and set(installed).issuperset(essential)
 
+    def opens(self, installed: Collection[str]) -> tuple[str, ...]:
+        """Ids of the models that it will open, of those that are installed: where it holds no network, those that it cannot do
+        without, which are small enough for a pool that it shares."""
+        holds = self.holds_network(installed)
+        wanted = (need.model_id for need in self.needs() if holds or need.required)
+        return tuple(model for model in dict.fromkeys(wanted) if model in installed)
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -65,13 +72,9 @@ class Recipe:
         return tuple(found.values())
 
     def weight_bytes(self, store: ModelStore, installed: Collection[str]) -> dict[str, int]:
-        """Bytes of the weights that each stage keeps in memory, as 32-bit floats; only of stages that hold a network."""
-        found = {}
-        for spec in self.stages:
-            if spec.holds_network(installed):
-                models = {need.model_id for need in spec.needs()}.intersection(installed)
-                found[spec.name] = sum(map(store.weight_bytes, models))
-        return found
+        """Bytes of the weights that each stage keeps in memory, as 32-bit floats; only of stages that open a network."""
+        opened = {spec.name: spec.opens(installed) for spec in self.stages}
+        return {name: sum(map(store.weight_bytes, models)) for name, models in opened.items() if models}
 
     def identity(self, models: Mapping[str, str]) -> str:
         """The recipe id, 64 hex digits. models: id to SHA-256 of the installed models among `needs`."""

@@ -57,9 +57,10 @@ class Step:
 class ModelNeed:
     """A model that a stage would use. Where it is not required and not installed, the stage records a skip.
 
-    task: what the catalogue must say that it is for. essential: whether the stage can do nothing without it; what is not
-    essential it does without, and records that. instead_of: a model beside which this one would not be used. ceiling: of the
-    policy, that bounds what it is for: where it is 0, nobody needs the model.
+    task: what the catalogue must say that it is for. essential: whether the stage can do nothing without it, and so gets a pool
+    of its own with it; what is not essential it does without, and records that, or computes with in any pool. instead_of: a
+    model beside which this one would not be used. ceiling: of the policy, that bounds what it is for: where it is 0, nobody
+    needs the model.
     """
 
     model_id: str
@@ -76,8 +77,8 @@ class Footprint:
 
     working: bytes a pixel at its peak beyond the photograph it was given and the one it gives back, with a margin over what
     was measured (docs/large-scans.md). seconds: of one core for a megapixel of the source, roughly. network_seconds: that
-    come on top where it holds a model, of a stage that also works without. card_seconds: of a card instead, where it holds a
-    model and there is one. card_bytes: that its arrays take on a card, weights not counted.
+    come on top where it computes with a model, of a stage that also works without. card_seconds: of a card instead, where it
+    holds a model and there is one. card_bytes: that its arrays take on a card, weights not counted.
     """
 
     working: Callable[[Size], int]

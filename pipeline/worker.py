@@ -124,8 +124,8 @@ class StageActor:
     def _architectures(self) -> tuple[str, ...]:
         """Of the models that this pool's stages use."""
         specs = [spec for spec in self.work.recipe.stages if spec.name in self.pool.stages]
-        models = [wanted.model_id for spec in specs for wanted in spec.needs()]
-        return tuple(self.models.card(model).architecture for model in models if self.models.available(model))
+        available = {need.model_id for spec in specs for need in spec.needs() if self.models.available(need.model_id)}
+        return tuple(self.models.card(model).architecture for spec in specs for model in spec.opens(available))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         counts: dict[str, StageCount] = {}

@@ -14,43 +14,53 @@ from pipeline.colour_space import visible
 from pipeline.damage.found import Found
 from pipeline.damage.kinds import FOUND, Kind, Kinds
 from pipeline.damage.marks import shown
+from pipeline.models.precision import convolving
 from pipeline.photograph import Photograph, Pixels, as_unit
 from pipeline.tiles import Window, windows
 
 if TYPE_CHECKING:
-    import torch
+    from pipeline.models.damage_net import DamageNet
 
-# Chances of each kind in FOUND, 0..255, H x W x 4.
-_Chances = NDArray[np.uint8]
+# Certainty of each kind in FOUND, 0..255, H x W x 4.
+_Certainty = NDArray[np.uint8]
+_Plane = NDArray[np.float32]
+
+# Texture looks a little like damage everywhere, damage looks like it in one place: how much of what is mistakable within a
+# square of so many pixels a line or spot has to exceed, and from which log-odds on a pixel is mistakable at all.
+_AROUND = 65
+_SHARE = np.float32(2.0)
+_MISTAKABLE = np.float32(-4.0)
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedSettings:
-    """threshold: chance of damage from which a pixel counts, 0..1. tile: side of what the network sees at once. halo: of a
-    tile, what is looked at and not answered for. Both even. smallest: the pyramid ends at a longest side of so many pixels."""
+    """threshold: certainty from which a pixel counts, 0..1; 0.5 is where calibration put it. tile: side of what the network
+    sees at once. halo: of a tile, what is looked at and not answered for; tile - 2 halo and halo are multiples of the
+    network's own. smallest: the pyramid ends at a longest side of so many pixels."""
 
     threshold: float = 0.5
-    tile: int = 640
-    halo: int = 64
+    tile: int = 1024
+    halo: int = 96
     smallest: int = 1200
 
 
 class LearnedDetector:
-    """network: as `DamageNet`, ready for inference. model_id: recorded.
+    """network: ready for inference, with its calibrated bounds. model_id: recorded.
 
     Damage as wide as the network learned it is found at full size; the wider one on a large scan in the smaller levels.
     Where levels differ the surer one counts.
     """
 
-    def __init__(self, network: torch.nn.Module, model_id: str, device: str, settings: LearnedSettings) -> None:
+    def __init__(self, network: DamageNet, model_id: str, device: str, settings: LearnedSettings) -> None:
         self.network, self.device, self.settings = network, device, settings
+        self.bounds: _Plane = network.bounds.cpu().numpy().astype(np.float32)
         self.model_id: str | None = model_id
 
     def find(self, photograph: Photograph) -> Found:
         levels = [visible(photograph)]
         while max(levels[-1].shape[:2]) > self.settings.smallest:
             levels.append(_halved(levels[-1]))
-        coarser: _Chances | None = None
+        coarser: _Certainty | None = None
         while len(levels) > 1:
             level = levels.pop()
             chances = np.empty((*level.shape[:2], len(FOUND)), np.uint8)
@@ -69,17 +79,25 @@ class LearnedDetector:
         confidence = {
             kind: float(total / count / 255) for kind, total, count in zip(FOUND, sums, counts, strict=True) if count
         }
-        return Found(_covering(kinds), confidence)
+        return Found(covering(kinds), confidence)
 
-    def _tiles(self, level: Pixels, coarser: _Chances | None) -> Iterator[tuple[Window, _Chances]]:
-        """Chances in every window of a level, no less than those of the next coarser one."""
+    def _tiles(self, level: Pixels, coarser: _Certainty | None) -> Iterator[tuple[Window, _Certainty]]:
+        """Certainty in every window of a level, no less than those of the next coarser one."""
         for around, inner, window in windows(level.shape[0], level.shape[1], self.settings.tile, self.settings.halo):
-            found = self._chances(level[around])[inner]
+            found = self._certainty(level[around])[inner]
             if coarser is not None:
                 np.maximum(found, _enlarged(coarser, window), out=found)
             yield window, found
 
-    def _chances(self, pixels: Pixels) -> _Chances:
+    def _certainty(self, pixels: Pixels) -> _Certainty:
+        odds = evidence(self.scores(pixels))
+        found: _Certainty = np.empty(odds.shape, np.uint8)
+        for place, bound in enumerate(self.bounds):
+            found[..., place] = np.rint(255 / (1 + np.exp(np.clip(bound - odds[..., place], -30, 30))))
+        return found
+
+    def scores(self, pixels: Pixels) -> _Plane:
+        """Of each `Kind`, 5 x H x W. pixels: H x W x 1 or 3 sRGB, no larger than a tile."""
         import torch
 
         from pipeline.models.damage_net import MULTIPLE
@@ -90,11 +108,25 @@ class LearnedDetector:
         below, right = -height % MULTIPLE, -width % MULTIPLE
         padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT)
         planes = torch.from_numpy(np.ascontiguousarray(shown(padded).transpose(2, 0, 1)))[None].to(self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), convolving(self.device, exact=True):
             scores = self.network(planes.contiguous(memory_format=torch.channels_last))[0]
-            chances = (scores.float().softmax(0)[1:, :height, :width] * 255).round().to(torch.uint8)
-        found: _Chances = np.ascontiguousarray(chances.permute(1, 2, 0).cpu().numpy())
+            found: _Plane = np.ascontiguousarray(scores[:, :height, :width].float().cpu().numpy())
         return found
+
+
+def evidence(scores: _Plane) -> _Plane:
+    """5 x H x W scores to H x W x 4: log-odds of each kind in FOUND against none. Lines and spots count together, as
+    whichever is likelier, and less where much around them is mistakable; the other one gets the least there is."""
+    none, line, spot = scores[0], scores[Kind.LINE], scores[Kind.SPOT]
+    thin = np.logaddexp(line, spot) - none
+    thin -= _SHARE * cv2.blur(np.maximum(thin - _MISTAKABLE, 0), (_AROUND, _AROUND), borderType=cv2.BORDER_REFLECT)
+    odds: _Plane = np.empty((*none.shape, len(FOUND)), np.float32)
+    for place, kind in enumerate(FOUND):
+        odds[..., place] = scores[kind] - none
+    is_line, least = line >= spot, np.float32(-100)
+    odds[..., FOUND.index(Kind.LINE)] = np.where(is_line, thin, least)
+    odds[..., FOUND.index(Kind.SPOT)] = np.where(is_line, least, thin)
+    return odds
 
 
 def _halved(pixels: Pixels) -> Pixels:
@@ -104,21 +136,21 @@ def _halved(pixels: Pixels) -> Pixels:
     return result
 
 
-def _enlarged(coarser: _Chances, window: Window) -> _Chances:
-    """Chances of the level above over a window that starts at even places."""
+def _enlarged(coarser: _Certainty, window: Window) -> _Certainty:
+    """Certainty of the level above over a window that starts at even places."""
     rows, columns = window
     parents = coarser[rows.start // 2 : -(-rows.stop // 2), columns.start // 2 : -(-columns.stop // 2)]
-    twice: _Chances = cv2.resize(parents, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    twice: _Certainty = cv2.resize(parents, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     return twice[: rows.stop - rows.start, : columns.stop - columns.start]
 
 
-def _decided(chances: _Chances, threshold: int) -> Kinds:
-    kinds: Kinds = (1 + chances.argmax(axis=2)).astype(np.uint8)
-    kinds[chances.sum(axis=2, dtype=np.uint16) < threshold] = Kind.NONE
+def _decided(certainty: _Certainty, threshold: int) -> Kinds:
+    kinds: Kinds = (1 + certainty.argmax(axis=2)).astype(np.uint8)
+    kinds[certainty.max(axis=2) < threshold] = Kind.NONE
     return kinds
 
 
-def _covering(kinds: Kinds) -> Kinds:
+def covering(kinds: Kinds) -> Kinds:
     """Lines and spots one pixel wider: their soft edges, which would be spread over what is filled, belong to them."""
     for kind in (Kind.LINE, Kind.SPOT):
         grown = cv2.dilate((kinds == kind).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)

@@ -23,8 +23,11 @@ class DamageNet(nn.Module):
     softmax makes them probabilities.
 
     H and W are divisible by 32. Planes are folded 2 x 2 into channels on the way in and out, which costs no detail and a
-    quarter of the work. normed: as it is trained, with batch normalisation; without, as it is used.
+    quarter of the work. normed: as it is trained, with batch normalisation; without, as it is used. bounds: log-odds from
+    which each kind of `damage.FOUND` counts, which calibration sets; they are kept with the weights.
     """
+
+    bounds: torch.Tensor
 
     def __init__(self, widths: Sequence[int] = WIDTHS, *, normed: bool = False) -> None:
         super().__init__()
@@ -40,6 +43,8 @@ class DamageNet(nn.Module):
             before = width
         self.head = nn.Conv2d(before, KINDS * 4, 3, padding=1)
         self.unfold = nn.PixelShuffle(2)
+        if not normed:
+            self.register_buffer("bounds", torch.zeros(KINDS - 1))
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         x = self.fold(planes)
@@ -75,4 +80,5 @@ def folded(network: DamageNet) -> DamageNet:
             assert isinstance(norm, nn.BatchNorm2d)
             block[place] = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
             block[place + 1] = nn.Identity()
+    result.register_buffer("bounds", torch.zeros(KINDS - 1))
     return result

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from pipeline.models import compat
+from pipeline.models.precision import convolving
 from pipeline.models.store import ModelStore, state_dict
 from pipeline.stage import Device
 
@@ -57,7 +58,7 @@ class FaceParser:
         for face in faces:
             seen = (face - np.array(known.mean, np.float32)) / np.array(known.deviation, np.float32)
             tensor = torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1)[None])).to(self._device.kind)
-            with torch.inference_mode():
+            with torch.inference_mode(), convolving(self._device.kind, exact=True):
                 scores = self._network(tensor)[0]
             found.append(scores.argmax(dim=1)[0].to(torch.uint8).cpu().numpy())
         return tuple(found)

@@ -11,6 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.models import compat
 from pipeline.models.boxes import Rows, suppressed
 from pipeline.models.catalogue import ModelCard
+from pipeline.models.precision import convolving
 from pipeline.models.store import ModelStore, state_dict
 from pipeline.photograph import Pixels
 from pipeline.stage import Device
@@ -58,7 +59,7 @@ class RetinaFaceNetwork:
         unit = pixels.astype(np.float32) * np.float32(255 / np.iinfo(pixels.dtype).max)
         bgr = np.repeat(unit, 3, axis=2) if unit.shape[2] == 1 else unit[..., ::-1]
         planes = np.ascontiguousarray((bgr - _MEAN_BGR).transpose(2, 0, 1)[None])
-        with torch.inference_mode():
+        with torch.inference_mode(), convolving(self._device.kind, exact=True):
             answer = self._network(torch.from_numpy(planes).to(self._device.kind))
         moves, classes, points = (part[0].float().cpu().numpy() for part in answer)
         likely = np.flatnonzero(classes[:, 1] > np.float32(CONFIDENCE))

@@ -23,11 +23,12 @@ from pipeline.stage import Device, Footprint, ModelNeed, Parameters, Step
 
 
 class AnalyseParameters(Parameters):
-    """detector: face detector from the catalogue, or "none"; used where it is installed. damage: what finds damage,
-    "classical" or a model for it. threshold: chance of damage from which a pixel counts, where a model finds it, 0..1."""
+    """detector: face detector from the catalogue, or "none"; used where it is installed. damage: what finds damage, a model
+    for it or "classical". threshold: certainty from which a pixel counts, where a model finds it, 0..1; 0.5 is as calibrated.
+    """
 
     detector: str | None = "retinaface-resnet50"
-    damage: str = "classical"
+    damage: str = "albumen-damage"
     threshold: float = Field(default=0.5, gt=0, lt=1)
 
     @field_validator("detector")
@@ -40,16 +41,21 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
     footprint: ClassVar[Footprint] = Footprint(
-        working=lambda size: 48 + 4 * size.colours, seconds=2.0, card_seconds=0.1, card_bytes=2 << 30
+        working=lambda size: 48 + 4 * size.colours,
+        seconds=2.0,
+        network_seconds=2.0,
+        card_seconds=0.1,
+        card_bytes=2 << 30,
     )
 
     def __init__(self, parameters: AnalyseParameters, policy: Policy) -> None:
         self.parameters = parameters
         self.detector: FaceDetector | None = None
-        self.damage: Detector = ClassicalDetector()
+        # A network is there once it is opened, and nothing takes its place before.
+        self.damage: Detector | None = ClassicalDetector() if parameters.damage == "classical" else None
 
     @classmethod
     def needs(cls, parameters: AnalyseParameters) -> tuple[ModelNeed, ...]:
@@ -57,7 +63,8 @@ class Analyse:
         if parameters.detector is not None:
             needs.append(ModelNeed(parameters.detector, required=False, task="detect-faces"))
         if parameters.damage != "classical":
-            needs.append(ModelNeed(parameters.damage, required=True, task="detect-damage"))
+            # So small that it asks for no pool of its own: that would cost a process and its memory for a second a megapixel.
+            needs.append(ModelNeed(parameters.damage, required=True, task="detect-damage", essential=False))
         return tuple(needs)
 
     def open(self, models: ModelStore, device: Device) -> None:
@@ -71,6 +78,7 @@ class Analyse:
         return [self._one(photograph) for photograph in photographs]
 
     def _one(self, photograph: Photograph) -> Step:
+        assert self.damage is not None
         found = self.damage.find(photograph)
         marked = replace(photograph, damage=found.kinds, faces=(), searched=None)
         if self.detector is not None:
@@ -81,5 +89,6 @@ class Analyse:
             findings["profile"] = profile
         if self.detector is None:
             findings["faces"] = "not looked for: no face detector is installed"
-        models = tuple(found.model_id for found in (self.detector, self.damage) if found is not None and found.model_id)
-        return Step(replace(marked, analysis=measured), models=models, findings=findings)
+        models = tuple(used.model_id for used in (self.detector, self.damage) if used is not None and used.model_id)
+        precision = "fp32" if models else None
+        return Step(replace(marked, analysis=measured), models=models, precision=precision, findings=findings)

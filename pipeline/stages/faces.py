@@ -73,7 +73,7 @@ class Faces:
     """Fills `faces` with boxes, landmarks and restored patches, and says of each face what became of it."""
 
     name: ClassVar[str] = "faces"
-    version: ClassVar[str] = "4"
+    version: ClassVar[str] = "5"
     Parameters: ClassVar[type[Parameters]] = FacesParameters
     footprint: ClassVar[Footprint] = Footprint(
         working=lambda size: 16 + 8 * size.colours, seconds=30.0, card_seconds=0.2, card_bytes=3 << 30

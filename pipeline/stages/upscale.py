@@ -16,7 +16,7 @@ from pipeline.errors import ItemError, Reason
 from pipeline.fidelity import REACH, back_projected, grown, limits_of, tint_of
 from pipeline.measures import tone_of_photograph
 from pipeline.memory import LARGEST_TILE
-from pipeline.models.precision import Precision, bf16_where_native, name_of
+from pipeline.models.precision import Precision, bf16_where_native, convolving, name_of
 from pipeline.models.store import ModelStore
 from pipeline.models.upscalers import in_windows, open_upscaler, side_multiple
 from pipeline.photograph import LUMA, Photograph, Pixels, Tone, is_neutral, to_depth, widened
@@ -187,7 +187,7 @@ class _Callable:
 
         height, width = tiles.shape[2:]
         tiles = _padded(tiles, self._multiple)
-        with torch.inference_mode():
+        with torch.inference_mode(), convolving(self._device, exact=self._kind == torch.float32):
             tensor = torch.from_numpy(tiles).to(self._device, self._kind, memory_format=torch.channels_last)
             # On a CPU a batch is no faster, and libraries may compute tiles of another batch by another method.
             alone = [tensor[number : number + 1] for number in range(len(tensor))]

@@ -45,6 +45,8 @@ compact_after = 40
 [recipe]
 stages = ["analyse", "repair", "colour"]
 policy = "presentation"
+[recipe.analyse]
+damage = "classical"
 [cluster]
 address = "{address}"
 [cluster.pools]

@@ -1,4 +1,4 @@
-"""`python -m tests.audit.network_memory`: what networks for faces, against noise and for size take at their peak beyond their
+"""`python -m tests.audit.network_memory`: what networks for faces, damage, noise and size take at their peak beyond their
 weights, in fp32 on the CPU, each in a process of its own. The weights are random: what is taken depends on shapes alone."""
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ RESTORERS = ("gfpgan-clean", "restoreformer", "codeformer")
 PARSERS = ("parsenet", "bisenet")
 DENOISERS = ("noise-net",)
 UPSCALERS = ("rrdbnet", "srvggnet-compact")
+DAMAGE = ("damage-unet",)
 
 
 def one(architecture: str, count: int) -> None:
-    """Prints bytes. count: longer side for a detector or a denoiser, else faces at once."""
+    """Prints bytes. count: longer side for a detector of faces or damage or a denoiser, else faces at once."""
     call = _ready(architecture, count)
     forget()
     before = held("VmRSS")
@@ -52,6 +53,8 @@ def _ready(architecture: str, count: int) -> Callable[[], object]:
         return _denoising(rng.integers(0, 256, (count, count, 3), dtype=np.uint8))
     if architecture in UPSCALERS:
         return _upscaling(architecture, rng.random((1, 3, count, count), np.float32))
+    if architecture in DAMAGE:
+        return _marking(rng.integers(0, 256, (count, count, 3), dtype=np.uint8))
     faces = rng.random((count, 512, 512, 3), np.float32)
     if architecture in PARSERS:
         from pipeline.models.parsing import FaceParser, network_of
@@ -100,6 +103,19 @@ def _denoising(pixels: Any) -> Callable[[], object]:
     return lambda: denoiser.denoise(photograph, denoiser.find(photograph), 1.0)
 
 
+def _marking(pixels: Any) -> Callable[[], object]:
+    import torch
+
+    from pipeline.damage.learned import LearnedDetector, LearnedSettings
+    from pipeline.models.damage_net import DamageNet
+    from pipeline.photograph import Container, Photograph
+
+    network = DamageNet().eval().to(memory_format=torch.channels_last)
+    detector = LearnedDetector(network, "damage-unet", "cpu", LearnedSettings())
+    photograph = Photograph("damage", pixels, Container("PNG"))
+    return lambda: detector.find(photograph)
+
+
 def _restorer(architecture: str, device: Any) -> Any:
     from pipeline.models.codeformer import codeformer
     from pipeline.models.face_restorers import gfpgan_clean, of_codes, shared_gfpgan
@@ -123,17 +139,13 @@ def measured(architecture: str, count: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=(*UPSCALERS, *DENOISERS, *DETECTORS, *PARSERS, *RESTORERS))
+    everything = (*UPSCALERS, *DENOISERS, *DAMAGE, *DETECTORS, *PARSERS, *RESTORERS)
+    parser.add_argument("--only", choices=everything)
     parser.add_argument("--faces", type=int, nargs="+", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    for architecture in (options.only,) if options.only else (*UPSCALERS, *DENOISERS, *DETECTORS, *PARSERS, *RESTORERS):
-        counts = {
-            DETECTORS: [1024, 2048],
-            DENOISERS: [384, 1024],
-            RESTORERS: options.faces,
-            PARSERS: [1],
-            UPSCALERS: [512, 1024],
-        }
+    tiled = {UPSCALERS: [512, 1024], DENOISERS: [384, 1024], DAMAGE: [1024, 3000]}
+    counts = {**tiled, DETECTORS: [1024, 2048], PARSERS: [1], RESTORERS: options.faces}
+    for architecture in (options.only,) if options.only else everything:
         for count in next(found for known, found in counts.items() if architecture in known):
             try:
                 print(f"{architecture} {count}: {measured(architecture, count) / 2**20:.0f} MiB", flush=True)

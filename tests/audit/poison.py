@@ -97,7 +97,7 @@ def run(folder: Path, scans: Path) -> tuple[list[dict[str, Any]], float]:
         {
             "collection": {"name": "poison", "source": str(scans)},
             "output": {"uri": str(folder), "format": "jpeg"},
-            "recipe": {"stages": ["analyse", "repair", "colour"]},
+            "recipe": {"stages": ["analyse", "repair", "colour"], "analyse": {"damage": "classical"}},
             "cluster": {"deadline_seconds": DEADLINE, "deadline_seconds_per_megapixel": 0, "pools": {"ingest": 2}},
         },
         scans.parent,

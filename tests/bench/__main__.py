@@ -6,7 +6,7 @@
     d  photographs of 0.1 to 20 megapixels beside photographs of one size
     e  from the command to the first photograph (with --engine)
     f  decoding and encoding, format by format
-    g  megapixels a second of the stages without a network; the detector of damage
+    g  megapixels a second of the stages without a pool of their own; the detectors of damage
     h  the restorer of faces beside GFPGANer; and what there is to say of a GPU
     m  memory: for a megapixel, and over five hundred photographs
     t  how far tiles are from the whole, by halo
@@ -71,8 +71,8 @@ def codecs_part(options: Options, console: Console) -> Found:
 
 def stages_part(options: Options, console: Console) -> Found:
     found: Found = {"rows": each(stages.rows(options), "stages", console), "damage": stages.damage_quality()}
-    if found["damage"] is not None:
-        console.print("damage detector: " + ", ".join(f"{name} {value:.4f}" for name, value in found["damage"].items()))
+    for detector, quality in (found["damage"] or {}).items():
+        console.print(f"damage, {detector}: " + ", ".join(f"{name} {value:.4f}" for name, value in quality.items()))
     return found
 
 

@@ -33,16 +33,23 @@ LIGHT = ("analyse", "repair", "faces", "compose", "colour")
 
 
 def job_for(
-    folder: Path, *, compact: bool, stages: Sequence[str] | None = None, consistency: int | None = None
+    folder: Path,
+    *,
+    compact: bool,
+    stages: Sequence[str] | None = None,
+    consistency: int | None = None,
+    damage: str | None = None,
 ) -> dict[str, Any]:
     """A job of folder/scans, as its file would have it. stages: None for those of every job. compact: upscale with the
-    compact network, whose shared weights have to be there."""
+    compact network, whose shared weights have to be there. damage: what finds it, where not the default."""
     upscale: dict[str, Any] = {"model": "compact" if compact else EMBEDDED}
     if consistency is not None:
         upscale["consistency"] = consistency
     recipe: dict[str, Any] = {"upscale": upscale} if stages is None or "upscale" in stages else {}
     if stages is not None:
         recipe["stages"] = list(stages)
+    if damage is not None:
+        recipe["analyse"] = {"damage": damage}
     job: dict[str, Any] = {
         "collection": {"name": "bench", "source": str(folder / "scans")},
         "output": {"uri": str(folder / "run"), "format": "png"},

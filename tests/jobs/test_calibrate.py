@@ -15,6 +15,7 @@ from jobs.calibrate import choose, measure_run, measure_slice
 from jobs.calibration import ENGINE, Calibration, Sample, Spread, default_place, load, save, suffix_of
 from jobs.rundir import Plan, prepare
 from jobs.spec import JobSpec
+from pipeline import replay
 from pipeline.errors import JobError
 from pipeline.stage import Device
 from pipeline.storage import Store
@@ -41,6 +42,28 @@ def test_a_slice_is_measured_stage_by_stage_and_nothing_is_written(make_spec: Ma
         assert all(seconds >= 0 for seconds in one.seconds.values())
     assert (found.origin, found.device, found.threads, found.recipe_id) == ("slice", "cpu", 1, plan.recipe_id)
     assert found.machine["cores"]
+
+
+def test_stages_that_share_a_pool_are_measured_on_one_core_of_the_cpu(
+    make_spec: MakeSpec, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they work in a run, whatever they compute with; networks with a pool of their own get what was asked for."""
+    import torch
+
+    seen: set[tuple[str, str, int, int]] = set()
+    plain, before = replay.run_stage, torch.get_num_threads()
+
+    def watched(stage: Any, parameters: Any, records: Any, models: Any, device: Device) -> Any:
+        seen.add((stage.name, device.kind, device.threads, torch.get_num_threads()))
+        return plain(stage, parameters, records, models, device)
+
+    monkeypatch.setattr(replay, "run_stage", watched)
+    spec = make_spec(recipe={"policy": "presentation", "repair": {"denoise": 0.5}})
+    try:
+        measure_slice(prepare(spec), 1, Device("cpu", 2))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {("analyse", "cpu", 1, 1), ("repair", "cpu", 2, 2), ("colour", "cpu", 1, 1)}
 
 
 def test_what_cannot_be_decoded_is_in_the_slice_and_has_no_pixels(make_spec: MakeSpec, scans: Path) -> None:

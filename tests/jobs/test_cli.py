@@ -196,7 +196,9 @@ def test_plan_in_json(albumen: Call, job: Path) -> None:
     assert answer["run"] == str(job.parent / "run")
     assert (answer["photographs"], answer["refused"], answer["ignored"]) == (4, 0, {})
     detector = {"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}
-    assert answer["models"] == [detector | {"commercial_use": "allowed"}]
+    card = next(card for card in CARDS if card.id == "albumen-damage")
+    damage = {"id": card.id, "required": True, "sha256": card.sha256, "licence": card.licence}
+    assert answer["models"] == [model | {"commercial_use": "allowed"} for model in (detector, damage)]
     assert answer["pools"] == ["ingest+analyse+repair+colour+deliver"]
     assert [pool["name"] for pool in answer["layout"]["pools"]] == answer["pools"]
     assert answer["foreseen"] is None

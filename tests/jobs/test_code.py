@@ -32,6 +32,7 @@ def test_it_is_the_code_the_lock_and_the_job_and_nothing_else(
     ).stdout.split()  # fmt: skip
     assert files == {*tracked, "requirements.lock", "sender.json", "job.json"}
     assert (folder / "requirements.lock").read_bytes() == (root / "requirements.lock").read_bytes()
+    assert "pipeline/models/weights/damage.safetensors" in files
     assert "pipeline/models/weights/noise.safetensors" in files
     assert sum(file.stat().st_size for file in folder.rglob("*")) < 12_000_000
     # On the cluster the driver joins the one that it runs in.

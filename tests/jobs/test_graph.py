@@ -41,7 +41,7 @@ def planned(make_spec: Callable[..., JobSpec], scans: Path) -> Planned:
 
 
 EMBEDDED = "realesrgan-x4plus-embedded"
-DETECTOR, RESTORER = "retinaface-resnet50", "gfpgan-v1.4"
+DETECTOR, RESTORER, DAMAGE = "retinaface-resnet50", "gfpgan-v1.4", "albumen-damage"
 
 
 def test_without_downloads_only_the_upscaler_stands_alone(planned: Planned) -> None:
@@ -132,6 +132,26 @@ def test_pools_fit_a_small_machine(planned: Planned) -> None:
     assert all(pool.gpus == 0 for pool in pools)
 
 
+def test_a_small_network_in_a_shared_pool_is_counted_there(planned: Planned) -> None:
+    """Its weights and torch, what it computes with, its seconds; and never a card."""
+    network, classical = (
+        demands(planned(output={"uri": name}, recipe={"analyse": {"damage": name}}))[0]
+        for name in ("albumen-damage", "classical")
+    )
+    assert network.name == classical.name == "ingest+analyse+repair+faces"
+    assert network.memory - classical.memory > (700 << 20) + 2 * 1877928
+    assert network.seconds - classical.seconds == FOOTPRINTS["analyse"].network_seconds > 0
+    assert not network.heavy
+    assert (network.card_seconds, network.card_memory, network.card_least) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("cores", [1.0, 2.0, 16.0])
+def test_a_shared_pool_has_one_thread_for_an_actor_whatever_it_computes_with(planned: Planned, cores: float) -> None:
+    pool = plan_pools(planned(), Resources((Node(cores),)))[0]
+    assert pool.name == "ingest+analyse+repair+faces"
+    assert (pool.threads, pool.cpus <= 1) == (1, True)
+
+
 def test_weights_are_counted_as_they_lie_in_memory(planned: Planned) -> None:
     """The embedded network's file holds 16-bit floats. What no stage works with takes nothing."""
     found = {demand.name: demand for demand in demands(planned({EMBEDDED, DETECTOR}))}
@@ -139,6 +159,8 @@ def test_weights_are_counted_as_they_lie_in_memory(planned: Planned) -> None:
     assert found["upscale"].card_memory == 2 * 33424520 + FOOTPRINTS["upscale"].card_bytes
     assert found["repair+faces"].card_least == 0
     assert planned().recipe.weight_bytes(ModelStore(), {EMBEDDED}) == {"upscale": 2 * 33424520}
+    both = planned().recipe.weight_bytes(ModelStore(), {EMBEDDED, DAMAGE})
+    assert both == {"upscale": 2 * 33424520, "analyse": 2 * 1877928}
 
 
 def test_a_card_goes_to_networks_only(planned: Planned) -> None:

@@ -16,6 +16,7 @@ from jobs import preflight
 from jobs.preflight import Look, card_faults, gathered, look, on_cluster
 from jobs.spec import JobSpec
 from pipeline.errors import JobError
+from pipeline.models.catalogue import CARDS
 from pipeline.software import fingerprint
 
 GIB = 1 << 30
@@ -25,7 +26,8 @@ SOUND = Look((), {"one": "a" * 64}, None)
 def test_a_machine_that_has_everything_has_no_fault(make_spec: Callable[..., JobSpec], scans: Path) -> None:
     found = look(make_spec(), fingerprint())
     assert found.faults == ()
-    assert found.models == {"retinaface-resnet50": None}
+    card = next(card for card in CARDS if card.id == "albumen-damage")
+    assert found.models == {"retinaface-resnet50": None, card.id: card.sha256}
     assert not (scans.parent / "run").exists()
 
 
@@ -102,6 +104,14 @@ def test_networks_that_share_a_card_are_added_up(make_spec: Callable[..., JobSpe
     assert card_faults(spec, models | {"gfpgan-v1.4": None}, [card]) == []
     # With a card for each, none has to hold both.
     assert card_faults(spec, models, [card, Told("10.0.0.2", 1, card.answer)]) == []
+
+
+def test_a_network_without_a_pool_of_its_own_needs_no_card(make_spec: Callable[..., JobSpec], scans: Path) -> None:
+    models = {"albumen-damage": "a" * 64, "retinaface-resnet50": None}
+    card = Told("10.0.0.1", 1, Look((), models, (GIB // 2,)))
+    assert card_faults(make_spec(), models, [card]) == []
+    [fault] = card_faults(make_spec(), models | {"retinaface-resnet50": "c" * 64}, [card])
+    assert "analyse" in fault
 
 
 def test_memory_of_cards_is_what_the_drivers_program_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,7 @@ def test_photographs_of_many_formats_and_depths_come_out_again(many: Plan) -> No
     # CMYK without a profile is refused, and the same way again.
     assert ended == {"22-cmyk.jpg": "unsupported", "23-broken.jpg": "truncated", "24-none.png": "not-an-image"}
     assert {row["depth"] for row in rows.values()} == {8, 16, None}
-    assert sum(row["mask_sha256"] is not None for row in rows.values()) >= 15
+    assert sum(row["mask_sha256"] is not None for row in rows.values()) >= 10
     assert sum(row["honesty"] is not None and row["edits_sha256"] is not None for row in rows.values()) == 21
     assert {one.events for one in done} == {1, 5}
     assert contents(many.run) == before

@@ -65,6 +65,8 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(tmp_path: Path, photo: Call
         format = "png"
         [recipe]
         stages = ["analyse", "repair", "colour"]
+        [recipe.analyse]
+        damage = "classical"
         [cluster]
         cpus = 2
         """,

@@ -108,8 +108,9 @@ def test_six_damaged_photographs_come_out_four_times_larger(tmp_path: Path, shar
         ]  # fmt: skip
     faces = rows(plan, "SELECT DISTINCT outcome, reason FROM events WHERE stage = 'faces'")
     assert faces == [{"outcome": "skipped", "reason": "not installed: retinaface-resnet50, gfpgan-v1.4"}]
-    upscaled = rows(plan, "SELECT DISTINCT models[1].id AS id, precision FROM events WHERE stage = 'upscale'")
-    assert upscaled == [{"id": "compact-x4", "precision": "fp32"}]
+    for stage, model in (("upscale", "compact-x4"), ("analyse", "albumen-damage")):
+        used = rows(plan, f"SELECT DISTINCT models[1].id AS id, precision FROM events WHERE stage = '{stage}'")
+        assert used == [{"id": model, "precision": "fp32"}]
 
 
 def test_every_bad_file_is_a_typed_refusal_and_the_rest_is_restored(
@@ -207,7 +208,7 @@ def test_a_photograph_that_kills_its_worker_is_quarantined_alone(
         (tmp_path / "scans" / f"{number}.png").write_bytes(photo(32 + number))
     (tmp_path / "scans" / "2.png").write_bytes(b"KILL")
     monkeypatch.setattr("pipeline.runtime.StageActor", _Fragile)
-    plan, summary = run(tmp_path)
+    plan, summary = run(tmp_path, recipe={"analyse": {"damage": "classical"}})
     assert (summary.restored, summary.failed, summary.exit_code) == (3, 1, 3)
     [row] = rows(plan, "SELECT source_uri, reason, detail FROM photographs WHERE status = 'failed'")
     assert row["source_uri"].endswith("2.png")
@@ -235,7 +236,7 @@ def test_a_model_that_changed_since_the_plan_stops_the_run_in_our_words(
     spec = {
         "collection": {"name": "test", "source": str(tmp_path / "scans")},
         "output": {"uri": str(tmp_path / "run")},
-        "recipe": {"stages": ["analyse"], "analyse": {"detector": "mine"}},
+        "recipe": {"stages": ["analyse"], "analyse": {"detector": "mine", "damage": "classical"}},
         "models": {"local": [model]},
     }
     plan = prepare(parse_spec(spec, tmp_path))

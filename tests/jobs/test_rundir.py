@@ -162,7 +162,9 @@ def test_run_json_says_what_was_planned(make_spec: Merge, scans: Path) -> None:
     assert (known["run_id"], known["recipe_id"], known["collection"]) == (plan.run_id, plan.recipe_id, "albums")
     assert known["layout"] == rundir.LAYOUT
     assert JobSpec.model_validate(known["spec"]) == spec
-    assert known["models"] == [{"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}]
+    assert known["models"][0] == {"id": "retinaface-resnet50", "required": False, "sha256": None, "licence": "MIT"}
+    assert [(model["id"], model["required"]) for model in known["models"][1:]] == [("albumen-damage", True)]
+    assert len(known["models"][1]["sha256"]) == 64
     assert {"albumen", "ray", "torch", "python"} <= set(known["software"])
 
 
@@ -332,6 +334,7 @@ def test_a_missing_optional_model_is_recorded_as_such(make_spec: Merge, scans: P
     plan = prepare(make_spec(recipe={"stages": ["analyse", "faces"]}))
     assert [(use.id, use.required, use.sha256) for use in plan.models] == [
         ("retinaface-resnet50", False, None),
+        ("albumen-damage", True, by_id()["albumen-damage"].sha256),
         ("gfpgan-v1.4", False, None),
         ("parsenet", False, None),
         ("bisenet", False, None),
@@ -355,7 +358,8 @@ def test_an_optional_model_is_fetched_from_the_mirror(
 ) -> None:
     card = by_id()[DETECTOR]
     plan = prepare(detector(shared / "weights"))
-    assert plan.models == (ModelUse(DETECTOR, required=False, sha256=card.sha256, licence="MIT"),)
+    assert plan.models[0] == ModelUse(DETECTOR, required=False, sha256=card.sha256, licence="MIT")
+    assert [use.id for use in plan.models] == [DETECTOR, "albumen-damage"]
     assert (no_models / card.file).stat().st_size == card.bytes
 
 

@@ -37,7 +37,7 @@ def spec(bucket: str, tmp_path: Any, **collection: Any) -> Any:
         {
             "collection": {"name": "bucket", "source": f"s3://{bucket}/scans"} | collection,
             "output": {"uri": f"s3://{bucket}/restored", "format": "png"},
-            "recipe": {"stages": ["analyse", "repair", "colour"]},
+            "recipe": {"stages": ["analyse", "repair", "colour"], "analyse": {"damage": "classical"}},
         },
         tmp_path,
     )

@@ -26,6 +26,7 @@ from jobs import lease, submit
 from jobs.standing import standing
 from jobs.verify import verify
 from pipeline.metrics import COMMIT_SECONDS, METRICS, PHOTOGRAPHS, STAGE_SECONDS
+from pipeline.provenance import live
 from pipeline.storage import Store
 
 pytestmark = pytest.mark.cluster
@@ -204,6 +205,10 @@ def test_a_job_finishes_with_refused_photographs(from_bucket: Ended, head: str) 
     assert "4 photographs worked on" in log
     report = verify(ended["run"], sources=True)
     assert (report.outputs, report.faults) == (3, ())
+    # The weights that come with the code came with the job.
+    events = [event for row in live(Store(), ended["run"], ["events"]).to_pylist() for event in row["events"]]
+    analysed = [[model["id"] for model in event["models"]] for event in events if event["stage"] == "analyse"]
+    assert analysed == [["albumen-damage"]] * 3
     # What was measured arrives where Prometheus asks, and every photograph has its line.
     _wait(lambda: "ray_albumen_photographs_total{" in _metrics(), 60, "no metric of ours arrives")
     names = set(re.findall(r"^(ray_albumen_\w+?)(?:_bucket|_sum|_count)?{", _metrics(), re.M))
@@ -220,7 +225,7 @@ def test_a_job_finishes_with_refused_photographs(from_bucket: Ended, head: str) 
 def test_a_job_that_is_stopped_finishes_what_it_has_begun_and_is_resumed(
     tmp_path: Path, photo: Callable[[int], bytes], head: str
 ) -> None:
-    job = make_job(tmp_path, photo, 60, 100, '["analyse", "repair", "colour"]')
+    job = make_job(tmp_path, photo, 60, 100, '["analyse", "repair", "colour"]\nanalyse.damage = "classical"')
     run = str(tmp_path / "run")
     sent = answer("submit", str(job), "--address", head)
     early = albumen("resume", sent["id"], "--address", head)

@@ -42,6 +42,8 @@ uri = "run"
 format = "png"
 [recipe]
 stages = ["analyse", "repair", "colour"]
+[recipe.analyse]
+damage = "classical"
 """
 
 

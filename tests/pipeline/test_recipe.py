@@ -60,6 +60,7 @@ def test_a_model_is_needed_once_and_required_wins() -> None:
     needs = recipe(("analyse", "faces"), {"analyse": detector, "faces": {**detector, "required": True}}).needs()
     assert [(need.model_id, need.required) for need in needs] == [
         ("retinaface-mobile0.25", True),
+        ("albumen-damage", True),
         ("gfpgan-v1.4", True),
         ("parsenet", False),
         ("bisenet", False),
@@ -68,8 +69,8 @@ def test_a_model_is_needed_once_and_required_wins() -> None:
     ]
 
 
-def test_without_a_detector_analyse_needs_nothing() -> None:
-    assert recipe(("analyse",), {"analyse": {"detector": None}}).needs() == ()
+def test_without_detectors_analyse_needs_nothing() -> None:
+    assert recipe(("analyse",), {"analyse": {"detector": None, "damage": "classical"}}).needs() == ()
 
 
 def test_what_nobody_asked_for_or_the_policy_never_uses_nobody_needs() -> None:
@@ -79,6 +80,17 @@ def test_what_nobody_asked_for_or_the_policy_never_uses_nobody_needs() -> None:
     assert recipe(("repair",), asked, "conservation").needs() == ()
     assert recipe(("repair",), asked, "conservation").stages[0].needs() == ()
     assert [need.model_id for need in recipe(("repair",), asked, "presentation").needs()] == ["albumen-noise"]
+
+
+def test_a_stage_opens_what_it_cannot_do_without_and_the_rest_with_what_it_is_for() -> None:
+    analyse, faces = recipe(("analyse", "faces")).stages
+    detector, restorer, damage = "retinaface-resnet50", "gfpgan-v1.4", "albumen-damage"
+    assert (analyse.opens({damage}), analyse.holds_network({damage})) == ((damage,), False)
+    assert (analyse.opens({damage, detector}), analyse.holds_network({damage, detector})) == ((detector, damage), True)
+    assert analyse.opens(set()) == ()
+    # Without a restorer no face is restored, and what would lay it in is not needed.
+    assert faces.opens({detector, "parsenet"}) == ()
+    assert set(faces.opens({detector, restorer, "parsenet"})) == {detector, restorer, "parsenet"}
 
 
 def test_the_same_recipe_has_the_same_identity() -> None:

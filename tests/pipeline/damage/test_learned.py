@@ -14,11 +14,13 @@ from pipeline.damage.kinds import Kind
 from pipeline.damage.learned import LearnedDetector, LearnedSettings
 from pipeline.photograph import Container, Photograph
 
-SMALL = LearnedSettings(tile=96, halo=32, smallest=4000)
+SMALL = LearnedSettings(tile=176, halo=48, smallest=4000)
 
 
 class Narrow(torch.nn.Module):
     """Pixels that stand out of the mean of 15 x 15 around them by more than 0.3 are LINE."""
+
+    bounds = torch.zeros(4)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         grey = pixels.mean(1, keepdim=True)
@@ -60,7 +62,7 @@ def test_depth_and_channels_make_no_difference(change: Callable[[NDArray[np.uint
 
 def test_tiles_leave_no_trace(rng: np.random.Generator) -> None:
     pixels = rng.integers(0, 256, (230, 310, 3), np.uint8)
-    whole = detector(LearnedSettings(tile=1024, halo=32, smallest=4000)).find(of(pixels))
+    whole = detector(LearnedSettings(tile=1024, halo=48, smallest=4000)).find(of(pixels))
     tiled = detector().find(of(pixels))
     assert whole.kinds.any()
     assert np.array_equal(whole.kinds, tiled.kinds)
@@ -71,7 +73,7 @@ def test_tiles_leave_no_trace(rng: np.random.Generator) -> None:
 def test_what_is_too_wide_for_the_network_is_found_in_a_smaller_level(size: tuple[int, int]) -> None:
     scan = of(scratched(*size, wide=24))
     assert not (detector().find(scan).kinds[:, size[1] // 2 + 12] > 0).any()
-    found = detector(LearnedSettings(tile=96, halo=32, smallest=100)).find(scan).kinds
+    found = detector(LearnedSettings(tile=176, halo=48, smallest=100)).find(scan).kinds
     inside = found[:, size[1] // 2 + 2 : size[1] // 2 + 22]
     assert (inside == Kind.LINE).mean() > 0.95
     assert (found > 0).mean() < 0.15
@@ -80,9 +82,9 @@ def test_what_is_too_wide_for_the_network_is_found_in_a_smaller_level(size: tupl
 def test_a_threshold_decides() -> None:
     class Unsure(Narrow):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return super().forward(pixels).clamp(-1, 1)
+            return super().forward(pixels).clamp(max=1)
 
     scan = of(scratched(64, 64))
     for threshold, seen in ((0.5, True), (0.9, False)):
-        unsure = LearnedDetector(Unsure().eval(), "unsure", "cpu", LearnedSettings(threshold, 96, 32, 4000))
+        unsure = LearnedDetector(Unsure().eval(), "unsure", "cpu", LearnedSettings(threshold, 176, 48, 4000))
         assert unsure.find(scan).kinds.any() == seen

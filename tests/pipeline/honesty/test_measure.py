@@ -246,7 +246,8 @@ def test_an_honest_restoration_has_no_new_edges(scan: Photograph, policy: str, j
     pixels = stored(unit)
     marred = replace(scan, pixels=pixels, proof=None)
     record = Record(0, "item", "/scan", photograph=replace(marred, proof=proof_of(marred)))
-    chosen: dict[str, dict[str, Any]] = {"analyse": {"detector": "none"}, "repair": {"denoise": 0.0}, "colour": {}}
+    analyse = {"detector": "none", "damage": "classical"}
+    chosen: dict[str, dict[str, Any]] = {"analyse": analyse, "repair": {"denoise": 0.0}, "colour": {}}
     models = ModelStore(ModelSource(cache="/nowhere"))
     for name, values in chosen.items():
         parameters = STAGES[name].Parameters.model_validate(values)

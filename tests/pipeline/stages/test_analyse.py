@@ -17,6 +17,7 @@ from pipeline.stage import Device, Step
 from pipeline.stages.analyse import Analyse, AnalyseParameters
 
 MOBILE = "retinaface-mobile0.25"
+DAMAGE = "albumen-damage"
 
 
 def analysed(pixels: NDArray[np.uint8], cache: Path, detector: str | None = MOBILE) -> Step:
@@ -44,8 +45,29 @@ def test_nothing_is_changed_and_everything_is_measured(real_photo: NDArray[np.ui
     assert step.photograph.analysis.damage_fraction == (step.photograph.damage > 0).mean() > 0
     findings = json.loads(json.dumps(dict(step.findings), allow_nan=False))
     assert findings["damage_fraction"] > 0
-    assert findings["damage"]["line"] == {"fraction": (step.photograph.damage == Kind.LINE).mean(), "confidence": None}
+    line = findings["damage"]["line"]
+    assert line["fraction"] == (step.photograph.damage == Kind.LINE).mean()
+    assert 0.5 <= line["confidence"] <= 1
+    assert (step.models, step.precision) == ((DAMAGE,), "fp32")
     assert sum(kind["fraction"] for kind in findings["damage"].values()) == pytest.approx(findings["damage_fraction"])
+
+
+def test_the_classical_detector_can_be_asked_for(real_photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    parameters = AnalyseParameters(detector="none", damage="classical")
+    assert Analyse.needs(parameters) == ()
+    stage = Analyse(parameters, POLICIES["conservation"])
+    stage.open(ModelStore(ModelSource(cache=str(tmp_path))), Device("cpu", 1))
+    pixels = scratched(np.ascontiguousarray(real_photo[:256, :256]))
+    [step] = stage.restore([Photograph("item", pixels, Container("PNG"))])
+    assert isinstance(step, Step)
+    assert (step.models, step.precision) == ((), None)
+    assert step.findings["damage"]["line"]["confidence"] is None
+
+
+def test_nothing_takes_the_place_of_a_network_that_was_not_opened(real_photo: NDArray[np.uint8]) -> None:
+    stage = Analyse(AnalyseParameters(detector="none"), POLICIES["conservation"])
+    with pytest.raises(AssertionError):
+        stage.restore([Photograph("item", np.ascontiguousarray(real_photo[:64, :64]), Container("PNG"))])
 
 
 def test_another_detector_answers_by_the_same_protocol(real_photo: NDArray[np.uint8]) -> None:
@@ -75,13 +97,13 @@ def test_without_a_detector_the_record_says_so(real_photo: NDArray[np.uint8], tm
         step = analysed(np.ascontiguousarray(real_photo[:64, :64]), tmp_path, detector)
         assert step.findings["face_count"] is None
         assert "not looked for" in step.findings["faces"]
-        assert step.models == ()
+        assert step.models == (DAMAGE,)
 
 
 def test_faces_are_counted_where_there_is_a_detector(models: ModelStore) -> None:
     step = analysed(np.ascontiguousarray(skimage.data.astronaut()[:256, 100:356]), Path(models.source.cache))
     assert step.findings["face_count"] == len(step.photograph.faces) == 1
-    assert step.models == (MOBILE,)
+    assert step.models == (MOBILE, DAMAGE)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 3), (2, 2, 3), (7, 3, 1)])

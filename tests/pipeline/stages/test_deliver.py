@@ -227,6 +227,7 @@ def test_where_no_pixel_changed_the_packet_is_the_source_s(tmp_path: Path, event
         ((event("repair"), event("colour")), "algorithmicallyEnhanced"),
         ((event("analyse", "retinaface-resnet50", changed=False), event("colour")), "algorithmicallyEnhanced"),
         ((event("repair", "albumen-noise"),), "algorithmicallyEnhanced"),
+        ((event("analyse", "albumen-damage", changed=False), event("repair")), "algorithmicallyEnhanced"),
         ((event("repair", "a job's own model"),), "compositeWithTrainedAlgorithmicMedia"),
         ((event("repair"), event("upscale", "realesrgan-x4plus")), "compositeWithTrainedAlgorithmicMedia"),
         ((event("faces", "gfpgan-v1.4", changed=False), event("colour")), "algorithmicallyEnhanced"),

@@ -53,3 +53,15 @@ def test_profiles_are_honoured(tmp_path: Path, real_photo: NDArray[np.uint8], pr
     plain, wide = Corpus.load(tmp_path).images
     assert np.array_equal(plain, real_photo[:40, :40])
     assert np.abs(plain.astype(int) - wide).max() > 10
+
+
+def test_every_second_photograph_can_be_kept_apart(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in "edcba":
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    corpus = Corpus.load(tmp_path)
+    rest, kept = corpus.parted(2)
+    assert (rest.names, kept.names) == (("b.png", "d.png"), ("a.png", "c.png", "e.png"))
+    for part in (rest, kept):
+        for name, image, digest in zip(part.names, part.images, part.sha256, strict=True):
+            place = corpus.names.index(name)
+            assert (image is corpus.images[place], digest) == (True, corpus.sha256[place])

@@ -1,16 +1,24 @@
-"""Training of the damage network: it learns, and an interruption leaves no trace in the weights."""
+"""Training of the damage network: it learns, an interruption leaves no trace in the weights, and options do what they say."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from pipeline.damage.kinds import Kind
 from pipeline.damage.marks import PLANES
-from pipeline.training.damage import DamageLesson, loss_of
+from pipeline.models.damage_net import DamageNet, folded
+from pipeline.training import damage
+from pipeline.training.corpus import Corpus
+from pipeline.training.damage import UNSEEN, DamageLesson, loss_of
 from pipeline.training.samples import shard_path
 from pipeline.training.trainer import Settings, Training
 
@@ -79,3 +87,120 @@ def test_the_loss_is_least_for_the_truth() -> None:
     wrong = right.roll(1, dims=2)
     assert loss_of(wrong, kinds) > 1
     assert loss_of(torch.zeros(1, 5, 8, 8), kinds) > loss_of(right, kinds)
+
+
+def test_what_nobody_could_see_has_no_part_in_the_loss(rng: np.random.Generator) -> None:
+    """The loss is that of the other half alone, whatever the scores of this half are, and nothing is learned from it."""
+    kinds = torch.from_numpy(rng.integers(0, 5, (2, 16, 32)))
+    scores = torch.from_numpy(rng.normal(0, 2, (2, 5, 16, 32)).astype(np.float32))
+    half = loss_of(scores[..., :16], kinds[..., :16])
+    kinds[..., 16:] = UNSEEN
+    scores.requires_grad_()
+    loss = loss_of(scores, kinds)
+    torch.testing.assert_close(loss, half)
+    loss.backward()
+    assert scores.grad is not None
+    assert not scores.grad[..., 16:].any()
+    assert scores.grad[..., :16].any()
+
+
+def test_a_batch_of_which_nothing_can_be_seen_is_learned_from_like_a_clean_one() -> None:
+    kinds = torch.zeros(1, 8, 8, dtype=torch.long)
+    kinds[0, 2] = UNSEEN
+    right = torch.zeros(1, 5, 8, 8)
+    right[:, 0] = 20
+    assert loss_of(right, kinds) < 1e-6
+
+
+def test_faint_marks_are_unseen_and_plain_ones_keep_their_kind(shards: list[Path]) -> None:
+    planes = np.load(shards[0])
+    faint = planes[..., 6] > 0
+    faint[8:] = False
+    planes[faint, :3] = planes[faint, 3:6] + 3
+    np.save(shards[0], planes)
+    found = [truth for _, kinds in DamageLesson(shards).batches(0, 4, np.random.default_rng(1)) for truth in kinds]
+    codes = sorted(tuple(truth.unique().tolist()) for truth in found)
+    assert codes == [(UNSEEN, Kind.NONE)] * 8 + [(Kind.NONE, Kind.LINE)] * 8
+    assert all(int((truth != Kind.NONE).sum()) == 128 for truth in found)
+
+
+@pytest.fixture
+def corpus(rng: np.random.Generator) -> Corpus:
+    """One photograph that is nothing but grain, which no sample of `shards` has."""
+    return Corpus(("grain.png",), (rng.integers(0, 256, (96, 96, 3), np.uint8),), ("",))
+
+
+def test_some_samples_are_sound_photographs(shards: list[Path], corpus: Corpus) -> None:
+    sound = total = 0
+    for shard in range(len(shards)):
+        for planes, kinds in DamageLesson(shards, sound=corpus).batches(shard, 4, np.random.default_rng(5)):
+            for picture, truth in zip(planes[:, :3], kinds, strict=True):
+                grainy = bool(picture[:, truth == Kind.NONE].std(dim=1).min() > 0.05)
+                # Where there is no damage it is the photograph, and where there is one it is the sample.
+                assert grainy == bool((truth == Kind.NONE).all())
+                sound, total = sound + grainy, total + 1
+    assert total == 32
+    assert 4 <= sound <= 16
+
+
+def test_an_interruption_leaves_no_trace_with_sound_photographs_either(shards: list[Path], corpus: Corpus) -> None:
+    one, other = (
+        [
+            (planes, kinds)
+            for planes, kinds in DamageLesson(shards, sound=corpus).batches(1, 4, np.random.default_rng(7))
+        ]
+        for _ in range(2)
+    )
+    assert all(
+        torch.equal(a, b) for left, right in zip(one, other, strict=True) for a, b in zip(left, right, strict=True)
+    )
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shards: list[Path]) -> Callable[..., Path]:
+    """Runs the command on `shards`; the folder of what came out."""
+
+    def run(name: str, *options: object) -> Path:
+        output = tmp_path / name
+        words = ["damage", "--samples", tmp_path, "--output", output, "--epochs", 1, "--threads", 1, *options]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        damage.main()
+        return output
+
+    return run
+
+
+def test_a_training_goes_on_from_the_mean_of_another(train: Callable[..., Path], tmp_path: Path) -> None:
+    """At a rate of nothing it ends with the weights that it was given: the averaged ones, and not the last."""
+    torch.manual_seed(11)
+    average, last = DamageNet(normed=True), DamageNet(normed=True)
+    torch.save({"average": average.state_dict(), "network": last.state_dict()}, tmp_path / "state.pt")
+    output = train("tuned", "--start", tmp_path / "state.pt", "--rate", 0)
+    ended = torch.load(output / "state.pt", weights_only=True)
+    weights = dict(average.named_parameters())
+    assert all(torch.equal(ended["average"][name], weight) for name, weight in weights.items())
+    fresh = torch.load(train("fresh", "--rate", 0) / "state.pt", weights_only=True)
+    assert not torch.equal(fresh["average"]["head.weight"], weights["head.weight"])
+
+
+def test_options_of_the_command_are_followed(
+    train: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    (tmp_path / "clean").mkdir()
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "clean" / "grain.png")
+    seen: list[Training] = []
+    monkeypatch.setattr(damage, "train", lambda training, folder: (seen.append(training), folder.mkdir()))
+    output = train("one", "--shards", 1, "--rate", 6e-4, "--seed", 3, "--photographs", tmp_path / "clean")
+    [training] = seen
+    assert isinstance(training.lesson, DamageLesson)
+    assert (training.lesson.shards, training.settings.rate, training.settings.seed) == (1, 6e-4, 3)
+    assert training.lesson.sound is not None
+    assert training.lesson.sound.names == ("grain.png",)
+    exported = load_file(output / "damage.safetensors")
+    expected = folded(training.averaged()).state_dict()  # type: ignore[arg-type]
+    assert all(torch.equal(exported[name], tensor.half()) for name, tensor in expected.items())
+
+
+def test_each_shard_is_in_the_log(train: Callable[..., Path]) -> None:
+    lines = [json.loads(line) for line in (train("logged") / "log.jsonl").read_text().splitlines()]
+    assert [(line["done"], line["of"]) for line in lines] == [(1, 2), (2, 2)]
