@@ -229,7 +229,8 @@ def test_plans_go_by_what_was_measured(make_spec: MakeSpec, scans: Path) -> None
     there = Resources((Node(16.0),))
     slow = Sample(".png", 1000, 1.0, "restored", 1, {"ingest": 30.0, "upscale": 10.0, "deliver": 10.0, ENGINE: 0.0})
     found = Calibration(plan.recipe_id, "slice", "cpu", 2, (slow,))
-    assert [demand.seconds for demand in demands(plan, found)] == [30.0, 20.0, 10.0]
+    # And what a photograph takes beside its stages.
+    assert [demand.seconds for demand in demands(plan, found)] == pytest.approx([30.0, 20.0, 10.0], abs=0.02)
     before, after = lay_out(plan, there), lay_out(plan, there, found)
     assert before.bottleneck == "upscale"
     assert after.bottleneck == "ingest"
