@@ -14,6 +14,7 @@ from PIL import Image
 from jobs.demo import SPECIMENS, collect, demo_spec
 from pipeline.codecs import decode
 from pipeline.errors import ItemError, Reason
+from pipeline.models.store import ModelSource, ModelStore
 
 
 @pytest.fixture
@@ -80,4 +81,6 @@ def test_the_spec_asks_for_the_default_recipe(tmp_path: Path) -> None:
 
 def test_the_demo_needs_no_download(tmp_path: Path) -> None:
     required = [need.model_id for need in demo_spec(tmp_path).make_recipe().needs() if need.required]
-    assert required == ["realesrgan-x4plus-embedded"]
+    assert required == ["albumen-damage", "realesrgan-x4plus-embedded"]
+    shipped = ModelStore(ModelSource(cache=str(tmp_path / "empty")))
+    assert all(map(shipped.installed, required))

@@ -364,8 +364,9 @@ def test_what_the_questions_say(finished: Plan) -> None:
             ("line", 1, 0),
             ("stain", 1, 1),
         ]
-        # One model was planned and not installed; another touched photographs.
-        assert [(row["model"], row["licence"], row["photographs"]) for row in ask("licences")] == [
+        # Two models were planned, of which one is not installed; another touched photographs.
+        assert sorted((row["model"], row["licence"], row["photographs"]) for row in ask("licences")) == [
+            ("albumen-damage", "Apache-2.0", 0),
             ("gfpgan-v1.4", "Apache-2.0", 2),
             ("retinaface-resnet50", "MIT", 0),
         ]

@@ -111,7 +111,11 @@ class Maker:
             (self.folder / "scans").mkdir(parents=True)
             for scan, data in scans().items():
                 (self.folder / "scans" / scan).write_bytes(data)
-        recipe = {"stages": list(stages or ("analyse", "repair", "colour")), "policy": "presentation"}
+        chosen = list(stages or ("analyse", "repair", "colour"))
+        # What is packaged does not depend on what finds damage, and the masks of these prints are known.
+        recipe = {"stages": chosen, "analyse": {"damage": "classical"}, "policy": "presentation"}
+        if "analyse" not in chosen:
+            del recipe["analyse"]
         data = {
             "collection": {"name": "albums", "source": source},
             "output": {"uri": name, "format": file_format},
