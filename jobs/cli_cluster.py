@@ -106,7 +106,7 @@ def status(job: JobOrRun, address: MaybeAddress = None, as_json: AsJson = False,
     from jobs.submit import status as ask_cluster
 
     known = ask_cluster(job, address)
-    run = None
+    run, unseen = None, None
     if known.run is not None:
         try:
             run = standing(known.run, known.endpoint or endpoint)
@@ -115,7 +115,7 @@ def status(job: JobOrRun, address: MaybeAddress = None, as_json: AsJson = False,
             unseen = error.faults[0]
     if as_json:
         about = {"id": known.id, "state": known.state, "message": known.message, "run": known.run}
-        print_json(({} if run is None else run.describe()) | about | ({"photographs": []} if run is None else {}))
+        print_json(({"photographs": [], "unseen": unseen} if run is None else run.describe()) | about)
         return
     say(f"{known.id}  {known.state}" + (f"  {known.message}" if known.message else ""))
     if run is not None:

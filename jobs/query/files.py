@@ -21,40 +21,50 @@ _WRITTEN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class _Handle:
-    """An open file. Nothing is asked for before it is read: DuckDB opens every file several times, and reads few of them."""
+    """An open file. Nothing is asked for before it is read: DuckDB opens every file several times, and reads few of them.
+
+    DuckDB's threads share a handle. Each seeks and then reads, in two calls between which another may come; so every thread has a
+    place of its own, and no two read from one file at once.
+    """
 
     def __init__(self, files: PartFiles, path: str) -> None:
         self._files = files
         self._path = path
-        self._place = 0
-        self._file: BinaryIO | None = None
+        self._of_thread = threading.local()
+        self._free: list[BinaryIO] = []
+
+    @property
+    def _place(self) -> int:
+        return getattr(self._of_thread, "place", 0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence)
-        self._place = offset + (self._files.size(self._path) if start is None else start)
+        self._of_thread.place = offset + (self._files.size(self._path) if start is None else start)
         return self._place
 
     def tell(self) -> int:
         return self._place
 
     def read(self, count: int) -> bytes:
-        if self._file is None:
-            self._file = self._files.opened(self._path)
+        try:
+            file = self._free.pop()
+        except IndexError:
+            file = self._files.opened(self._path)
         # The raw reader asks for exactly these bytes; the one that buffers would ask for four megabytes.
-        raw: Any = getattr(self._file, "raw", self._file)
+        raw: Any = getattr(file, "raw", file)
         raw.seek(self._place)
         pieces: list[bytes] = []
         while count > 0 and (piece := raw.read(count)):
             pieces.append(piece)
             count -= len(piece)
+        self._free.append(file)
         data = b"".join(pieces)
-        self._place += len(data)
+        self._of_thread.place = self._place + len(data)
         return data
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        while self._free:
+            self._free.pop().close()
 
 
 class PartFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
