@@ -23,8 +23,8 @@ _WRITTEN = datetime(2000, 1, 1, tzinfo=UTC)
 class _Handle:
     """An open file. Nothing is asked for before it is read: DuckDB opens every file several times, and reads few of them.
 
-    DuckDB's threads share a handle. Each seeks and then reads, in two calls between which another may come; so every thread has a
-    place of its own, and no two read from one file at once.
+    DuckDB's threads share a handle. Each seeks and then reads, in two calls between which another may come; so every thread
+    has a place of its own, and no two read from one file at once.
     """
 
     def __init__(self, files: PartFiles, path: str) -> None:
