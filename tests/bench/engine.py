@@ -109,9 +109,9 @@ def run_albumen(job: Path) -> float:
 
 def committed(run: str) -> list[float]:
     """When each restored photograph was committed, in order, as `time.time` has it. Its file was there before."""
-    question = "SELECT epoch(committed_at) AS at FROM photographs WHERE status = 'restored' ORDER BY at"
+    question = "SELECT epoch(committed_at) AS moment FROM photographs WHERE status = 'restored' ORDER BY moment"
     with open_run(run) as records:
-        return [float(value) for value in ask(records, question)["at"].to_pylist()]
+        return [float(value) for value in ask(records, question)["moment"].to_pylist()]
 
 
 def steady_state(options: Options) -> Iterator[Figure]:
