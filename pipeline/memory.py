@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -96,13 +96,13 @@ def size_of(photograph: Photograph) -> Size:
     return Size(photograph.width, photograph.height, channels, photograph.pixels.dtype.itemsize * 8)
 
 
-def need(size: Size, working: Iterable[Callable[[Size], int]], networks: Iterable[str] = ()) -> int:
+def need(size: Size, working: Sequence[Callable[[Size], int]], networks: Sequence[str] = ()) -> int:
     """Bytes that one photograph takes at most in a pool, all processes of the pool's actor together.
 
     working: of the pool's stages, as their footprints declare it. networks: architectures of the models that the pool computes
     with on the CPU. They run one after another, and those that are not known here are counted in their stage's figure.
     """
-    return need_together([size], list(working), list(networks))
+    return need_together([size], working, networks)
 
 
 def need_together(sizes: Sequence[Size], working: Sequence[Callable[[Size], int]], networks: Sequence[str] = ()) -> int:

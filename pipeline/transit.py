@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,6 @@ ROW = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """damage: of the record's photograph, which is without, packed; and its shape."""
-
-    record: Record
-    damage: bytes | None
-    shape: tuple[int, int]
-
-
 def pack(records: Iterable[Record]) -> pa.Table:
     """Records as a table of ROW, one chunk a record. What a stage found for its event has gone into the event, and stays."""
     return pa.Table.from_batches([_packed(replace(record, findings={})) for record in records], schema=ROW)
@@ -51,11 +42,10 @@ def unpack(table: pa.Table) -> list[Record]:
 
 
 def _packed(record: Record) -> pa.RecordBatch:
-    photograph, damage, shape = record.photograph, None, (0, 0)
+    photograph, damage = record.photograph, None
     if photograph is not None and photograph.damage is not None:
         # Codes are the same over long runs: 200 megapixels of them pack to some 2 MB in a fifth of a second.
         damage = _codec().compress(np.ascontiguousarray(photograph.damage).reshape(-1), asbytes=True)
-        shape = (photograph.damage.shape[0], photograph.damage.shape[1])
         record = replace(record, photograph=replace(photograph, damage=None))
     planes: list[pa.Buffer] = []
 
@@ -66,7 +56,7 @@ def _packed(record: Record) -> pa.RecordBatch:
         planes.append(pa.py_buffer(bytes_))
         return False
 
-    head = pickle.dumps(_Head(record, damage, shape), protocol=5, buffer_callback=stays)
+    head = pickle.dumps((record, damage), protocol=5, buffer_callback=stays)
     columns = [pa.array([record.item_no], pa.int64()), _binary(pa.py_buffer(head)), *map(_binary, planes)]
     columns += [pa.nulls(1, pa.large_binary())] * (len(ROW) - len(columns))
     return pa.RecordBatch.from_arrays(columns, schema=ROW)
@@ -76,20 +66,20 @@ def _unpacked(row: pa.Table) -> Record:
     planes = [plane for number in range(_PLANES) if (plane := _buffer(row[f"plane_{number}"])) is not None]
     data = _buffer(row["head"])
     assert data is not None
-    head: _Head = pickle.loads(data, buffers=planes)  # noqa: S301 - of a worker of this run
-    record, photograph = head.record, head.record.photograph
-    if photograph is None or head.damage is None:
+    head: tuple[Record, bytes | None] = pickle.loads(data, buffers=planes)  # noqa: S301 - of a worker of this run
+    record, damage = head
+    if record.photograph is None or damage is None:
         return record
-    return replace(record, photograph=replace(photograph, damage=_codes(head.damage, head.shape)))
+    photograph = record.photograph
+    return replace(record, photograph=replace(photograph, damage=_codes(damage, photograph.height, photograph.width)))
 
 
 def _codec() -> Any:
     return pa.Codec("zstd", compression_level=1)
 
 
-def _codes(packed: bytes, shape: tuple[int, int]) -> Kinds:
-    codes = _codec().decompress(packed, shape[0] * shape[1])
-    return np.frombuffer(codes, np.uint8).reshape(shape)
+def _codes(packed: bytes, height: int, width: int) -> Kinds:
+    return np.frombuffer(_codec().decompress(packed, height * width), np.uint8).reshape(height, width)
 
 
 def _binary(buffer: pa.Buffer) -> pa.Array:

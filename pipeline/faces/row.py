@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.photograph import Decision, Face, Likeness
+from pipeline.photograph import Face, Likeness
 
 _LIKENESS = [(f.name, pa.string() if f.name == "identity_model" else pa.float64()) for f in fields(Likeness)]
 
@@ -37,24 +36,3 @@ def face_row(face: Face) -> dict[str, Any]:
     """The fields of FACE as Python values. The patch is no part of it."""
     own = {name: getattr(face, name) for name in FACE.names if hasattr(face, name)}
     return own | asdict(face.likeness or Likeness())
-
-
-def face_from(row: Mapping[str, Any]) -> Face:
-    """The face of such a row, without its patch."""
-    affine, decision = row["affine"], row["decision"]
-    likeness = Likeness(**{name: row[name] for name, _ in _LIKENESS})
-    return Face(
-        box=tuple(row["box"]),
-        landmarks=tuple(row["landmarks"]),
-        score=row["score"],
-        affine=None if affine is None else tuple(affine),
-        strength=row["strength"],
-        model_id=row["model_id"],
-        detector=row["detector"],
-        model_sha256=row["model_sha256"],
-        likeness=None if likeness == Likeness() else likeness,
-        decision=None if decision is None else Decision(decision),
-        reason=row["reason"],
-        mask_kind=row["mask_kind"],
-        mask=row["mask"],
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -71,9 +70,3 @@ HONESTY = pa.struct(
 def honesty_row(honesty: Honesty | None) -> dict[str, Any] | None:
     """The members of HONESTY as Python values."""
     return None if honesty is None else {"risk": honesty.risk} | asdict(honesty.measures)
-
-
-def honesty_from(row: Mapping[str, Any] | None) -> Honesty | None:
-    if row is None:
-        return None
-    return Honesty(Measures(**{f.name: row[f.name] for f in fields(Measures)}), row["risk"])

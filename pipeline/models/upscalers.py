@@ -47,7 +47,7 @@ def in_windows(network: torch.nn.Module, card: ModelCard, device: str) -> torch.
     from pipeline.models.windowed import WindowedCompact, WindowedRRDBNet
 
     if card.architecture.startswith("rrdbnet"):
-        return WindowedRRDBNet(network, _CARD_WINDOW if device == "cuda" else _DENSE_WINDOW)
+        return WindowedRRDBNet(network, _CARD_WINDOW if device == "cuda" else _DENSE_WINDOW, side_multiple(card))
     return WindowedCompact(network, _CARD_WINDOW if device == "cuda" else _COMPACT_WINDOW)
 
 

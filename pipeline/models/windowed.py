@@ -28,17 +28,17 @@ class WindowedRRDBNet(nn.Module):
     """RRDBNet (Wang et al., ESRGAN, ECCVW 2018): N x 3 x H x W in 0..1 to N x 3 x sH x sW, as `reference` gives it.
 
     reference: basicsr's, whose weights it shares. window: the longest side of what is computed at once, in pixels of the
-    trunk (a half or a fourth of the photograph's for networks of factor 2 or 1). Takes four arrays of 64 channels.
+    trunk. fold: pixels of the photograph to one of the trunk, on a side. Takes four arrays of 64 channels.
     """
 
-    def __init__(self, reference: Any, window: int) -> None:
+    def __init__(self, reference: Any, window: int, fold: int = 1) -> None:
         super().__init__()
         self.reference = reference
         self.window = window
+        self.fold = fold
 
     def forward(self, photograph: torch.Tensor) -> torch.Tensor:
-        net = self.reference
-        fold = {1: 4, 2: 2}.get(net.scale, 1)
+        net, fold = self.reference, self.fold
         if max(photograph.shape[2:]) <= self.window * fold:
             return _whole(net, photograph)
         features: torch.Tensor = net.conv_first(
@@ -164,11 +164,8 @@ def _blank(array: torch.Tensor, window: _Window, reach: int, size: tuple[int, in
 
 def _with_margin(like: torch.Tensor, channels: int, margin: int) -> torch.Tensor:
     count, _, height, width = like.shape
-    return torch.zeros(
-        (count, channels, height + 2 * margin, width + 2 * margin),
-        dtype=like.dtype,
-        device=like.device,
-    ).contiguous(memory_format=torch.channels_last)
+    size = (count, channels, height + 2 * margin, width + 2 * margin)
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last).zero_()
 
 
 def _inside(array: torch.Tensor, margin: int) -> torch.Tensor:

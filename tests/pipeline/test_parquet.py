@@ -13,7 +13,8 @@ import pytest
 from pipeline.parquet import read_parquet
 
 TABLE = pa.table({"a": list(range(5000)), "b": ["x" * (n % 7) for n in range(5000)], "c": [[n] for n in range(5000)]})
-# Prints how many threads reading has added to the process.
+# Prints how many threads reading has added to the process, and leaves at once: with Arrow's own threads about, the
+# interpreter's usual end has been seen to abort.
 COUNT = """
 import os, sys
 import pyarrow as pa
@@ -24,7 +25,8 @@ before = len(os.listdir("/proc/self/task"))
 for _ in range(3):
     with open(sys.argv[1], "rb") as file:
         {how}
-print(len(os.listdir("/proc/self/task")) - before)
+print(len(os.listdir("/proc/self/task")) - before, flush=True)
+os._exit(0)
 """
 
 

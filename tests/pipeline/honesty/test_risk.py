@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.honesty.risk import WEIGHTS, features, risk_of
-from pipeline.honesty.row import HONESTY, Honesty, Measures, honesty_from, honesty_row
+from pipeline.honesty.row import HONESTY, Honesty, Measures, honesty_row
+from tests.pipeline.rows import honesty_from
 
 NOTHING = Measures(
     **dict.fromkeys((field.name for field in fields(Measures)), 0.0)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def assert_same(windows: nn.Module, whole: nn.Module, given_photograph: torch.Te
 @given(height=st.integers(1, 15), width=st.integers(1, 15), window=st.integers(2, 40))
 def test_rrdbnet_does_not_notice_windows(scale: int, height: int, width: int, window: int) -> None:
     network, fold = an_rrdbnet(scale), 4 // scale
-    assert_same(WindowedRRDBNet(network, window), network, photograph(height * fold, width * fold))
+    assert_same(WindowedRRDBNet(network, window, fold), network, photograph(height * fold, width * fold))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

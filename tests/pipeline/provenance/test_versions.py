@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.honesty.row import Honesty, Measures, honesty_from
+from pipeline.honesty.row import Honesty, Measures
 from pipeline.photograph import Decision, Face, Likeness
 from pipeline.provenance import PROVENANCE, Compactor, commit, live
 from pipeline.provenance.schema import numbered, terms_folder
 from pipeline.record import SCHEMA_VERSION
 from pipeline.storage import Store
+from tests.pipeline.rows import honesty_from
 
 Make = Callable[..., Any]
 DATA = Path(__file__).parent / "data"

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pipeline.colour_space import space_of
 from pipeline.faces.composition import Sheet, footprint, lay_in
 from pipeline.faces.masks import packed
-from pipeline.faces.row import FACE, face_from, face_row
+from pipeline.faces.row import FACE, face_row
 from pipeline.models.faces import TEMPLATE, align, as_patch
 from pipeline.photograph import Container, Decision, Face, Photograph, is_neutral, widened
 from pipeline.policy import POLICIES
 from pipeline.stage import Outcome, Step
 from pipeline.stages.compose import Compose, ComposeParameters
+from tests.pipeline.rows import face_from
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 Patch = NDArray[np.uint16]
