@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# What CUDA itself takes of a card, and a network of the smallest tile beside its weights: less is never enough.
-OVERHEAD = 1 << 30
+# What CUDA itself takes of a card, and a network of the smallest tile beside its weights.
+_OVERHEAD = 1 << 30
+
+
+def card_least(weights: int) -> int:
+    """Bytes of a card without which a network of so many bytes of weights cannot work at all."""
+    return weights + _OVERHEAD
 
 
 def card_fault(least: Mapping[str, int], card: int, cards: int) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from cluster.cards import OVERHEAD
+from cluster.cards import card_least
 from cluster.connect import Resources
 from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, allocate
 from jobs.calibration import ENGINE, Calibration
@@ -66,7 +66,7 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
                 card_memory=card_bytes.get(names[0], weights[names[0]] + FOOTPRINTS[names[0]].card_bytes)
                 if heavy
                 else 0,
-                card_least=weights[names[0]] + OVERHEAD if heavy else 0,
+                card_least=card_least(weights[names[0]]) if heavy else 0,
             )
         )
     return tuple(found)

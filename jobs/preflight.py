@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cluster.ask import Told, ask_every_node, gpu_memory
-from cluster.cards import OVERHEAD, card_fault
+from cluster.cards import card_fault, card_least
 from cluster.connect import ConnectError, connect
 from jobs.code import sender_faults
 from jobs.ending import CHECKED
@@ -102,7 +102,7 @@ def card_faults(spec: JobSpec, models: Mapping[str, str | None], told: Sequence[
     recipe = spec.make_recipe()
     weights = recipe.weight_bytes(ModelStore(spec.model_source()), installed)
     # Networks of pools that several stages share stay on cores.
-    least = {stage.name: weights[stage.name] + OVERHEAD for stage in recipe.stages if stage.holds_network(installed)}
+    least = {stage.name: card_least(weights[stage.name]) for stage in recipe.stages if stage.holds_network(installed)}
     cards = int(sum(node.gpus for node in told))
     faults = []
     for node in told:

@@ -39,6 +39,10 @@ class StageSpec:
         needs = STAGES[self.name].needs(self.parameters)
         return tuple(need for need in needs if need.ceiling is None or getattr(self.policy, need.ceiling) > 0)
 
+    def available(self, store: ModelStore) -> set[str]:
+        """Ids of the models that it may use and the store has, or had when the run was planned."""
+        return {need.model_id for need in self.needs() if store.available(need.model_id)}
+
     def holds_network(self, installed: Collection[str]) -> bool:
         """Whether it will work with models, of those that are installed, rather than without or not at all."""
         essential = [need.model_id for need in self.needs() if need.essential]

@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 
 from pipeline.errors import Status
 from pipeline.models.store import ModelSource, ModelStore
-from pipeline.recipe import Recipe, StageSpec
+from pipeline.recipe import Recipe
 from pipeline.record import Record
 from pipeline.stage import Device, Stage
 from pipeline.stages import STAGES
@@ -68,7 +68,10 @@ class Deriver:
     def __init__(self, recipe: Recipe, source: Store, models: ModelSource, device: Device) -> None:
         self._recipe = recipe
         self._models = ModelStore(models)
-        self._devices = {spec.name: device if self._holds(spec) else Device() for spec in recipe.stages}
+        self._devices = {
+            spec.name: device if spec.holds_network(spec.available(self._models)) else Device()
+            for spec in recipe.stages
+        }
         self._ingest = Ingest(recipe.ingest, source)
         self._stages: Mapping[str, Stage] = {
             spec.name: STAGES[spec.name](spec.parameters, recipe.policy) for spec in recipe.stages
@@ -81,9 +84,6 @@ class Deriver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._ingest.close()
-
-    def _holds(self, spec: StageSpec) -> bool:
-        return spec.holds_network({need.model_id for need in spec.needs() if self._models.available(need.model_id)})
 
     def derive(self, planned: Record, recipe_id: str) -> Derived:
         """planned: on its way, as `record.from_manifest` makes it. recipe_id: for the XMP of what is delivered."""

@@ -124,8 +124,8 @@ class StageActor:
     def _architectures(self) -> tuple[str, ...]:
         """Of the models that this pool's stages use."""
         specs = [spec for spec in self.work.recipe.stages if spec.name in self.pool.stages]
-        available = {need.model_id for spec in specs for need in spec.needs() if self.models.available(need.model_id)}
-        return tuple(self.models.card(model).architecture for spec in specs for model in spec.opens(available))
+        opened = (model for spec in specs for model in spec.opens(spec.available(self.models)))
+        return tuple(self.models.card(model).architecture for model in opened)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         counts: dict[str, StageCount] = {}
@@ -169,23 +169,24 @@ class StageActor:
         return pack(records)
 
     def _admitted(self, records: list[Record]) -> list[Record]:
-        """Wait until the machine has room for what this pool does with the photographs, one after another."""
-        result, sizes = [], []
-        for record in records:
-            kept = record
-            if record.photograph is not None:
-                size = size_of(record.photograph)
-                try:
-                    self.room.check(need(size, self.working, self.networks))
-                    sizes.append(size)
-                except ItemError as error:
-                    kept = record.ended(error)
-            result.append(kept)
+        """Waits until the machine has room for what this pool does with the photographs, one after another."""
+        records = [self._fitting(record) for record in records]
+        sizes = [size_of(record.photograph) for record in records if record.photograph is not None]
         if sizes:
             wanted = need_together(sizes, self.working, self.networks)
             # Each of them fits. Where all do not, the machine is theirs alone.
             self.room.hold(min(wanted, self.room.total_bytes))
-        return result
+        return records
+
+    def _fitting(self, record: Record) -> Record:
+        """The record, ended where this machine will never have room for its photograph."""
+        if record.photograph is None:
+            return record
+        try:
+            self.room.check(need(size_of(record.photograph), self.working, self.networks))
+        except ItemError as error:
+            return record.ended(error)
+        return record
 
     def _begin(self, stage: str, records: Sequence[Record]) -> None:
         """Whatever hangs in a stage, also in code that never lets Python run again, ends this process after its deadline."""

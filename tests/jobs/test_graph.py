@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.cards import OVERHEAD
+from cluster.cards import card_least
 from cluster.connect import Resources
 from cluster.nodes import Node
 from jobs import graph
@@ -155,7 +155,7 @@ def test_a_shared_pool_has_one_thread_for_an_actor_whatever_it_computes_with(pla
 def test_weights_are_counted_as_they_lie_in_memory(planned: Planned) -> None:
     """The embedded network's file holds 16-bit floats. What no stage works with takes nothing."""
     found = {demand.name: demand for demand in demands(planned({EMBEDDED, DETECTOR}))}
-    assert found["upscale"].card_least == 2 * 33424520 + OVERHEAD
+    assert found["upscale"].card_least == card_least(2 * 33424520)
     assert found["upscale"].card_memory == 2 * 33424520 + FOOTPRINTS["upscale"].card_bytes
     assert found["repair+faces"].card_least == 0
     assert planned().recipe.weight_bytes(ModelStore(), {EMBEDDED}) == {"upscale": 2 * 33424520}

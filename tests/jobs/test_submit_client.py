@@ -279,6 +279,20 @@ def test_status_of_a_job_tells_its_run(albumen: Call, head: Head, job: Path, fin
     assert (code, "knows no job 'raysubmit_nothing'" in err) == (1, True)
 
 
+def test_status_of_a_job_whose_run_cannot_be_seen_says_why(
+    albumen: Call, head: Head, job: Path, tmp_path: Path
+) -> None:
+    albumen("submit", job, "--address", head.address)
+    [name] = list(head.jobs)
+    code, out, _ = albumen("status", name, "--address", head.address)
+    assert code == 0
+    assert out.startswith(f"{name}  RUNNING  queued\nRun       {tmp_path / 'run'}\n")
+    answer = json.loads(albumen("status", name, "--address", head.address, "--json")[1])
+    assert (answer["state"], answer["photographs"]) == ("RUNNING", [])
+    assert answer["unseen"]
+    assert answer["unseen"] in out
+
+
 def test_the_job_that_is_sent_is_the_one_that_was_written(make_spec: Callable[..., JobSpec], scans: Path) -> None:
     spec = make_spec()
     text = submit._metadata(spec)["albumen_spec"]
