@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 
 from cluster.cards import card_fault
 from cluster.nodes import Node
+from cluster.places import Actors, have_places
 
 # More threads than this bring one network little; a second actor brings more.
 _MOST_THREADS = 8
+# Cores are divided in another way where that is so much faster: plans are not exact, and more actors take more memory.
+_WORTH = 1.05
 # What a throughput that does not fit is lowered by, until it does.
 _STEP = 0.98
 # Ray counts in ten-thousandths.
@@ -75,6 +78,16 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How networks are divided into actors. on_card: on cards, where `every` card gets one of each network, else as few as are
+    fast enough. threads: on cores, what an actor has at most; None lets each network have what wastes least by itself."""
+
+    on_card: bool = False
+    every: bool = False
+    threads: int | None = None
+
+
 def allocate(
     demands: Sequence[Demand],
     nodes: Sequence[Node],
@@ -94,22 +107,35 @@ def allocate(
     wanted = wanted or {}
     on_card = any(node.gpus > 0 for node in there) and any(demand.heavy for demand in demands)
     _check_cards(demands, there, on_card=on_card)
-    best = max(
-        (_fitting(demands, there, wanted, every=every, on_card=on_card) for every in (False, True)),
-        key=lambda f: f.rate,
-    )
-    pools = best.pools if on_card else _with_threads(best.pools, demands, there, best.rate)
+    best = _on_cards(demands, there, wanted) if on_card else _on_cores(demands, there, wanted)
+    pools = best.pools
     if later:
         pools = tuple(_growing(pool, wanted.get(pool.name)) for pool in pools)
     cost = {demand.name: _cost(demand, there, on_card=on_card) for demand in demands}
-    return Layout(
-        pools,
+    return replace(
+        best,
+        pools=pools,
         rate=min(best.rate, *(pool.rate for pool in pools)),
-        cpus=best.cpus,
-        gpus=best.gpus,
         bottleneck=max(cost, key=lambda name: cost[name]),
         notes=tuple(_notes(demands, pools, there)),
     )
+
+
+def _on_cards(demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[str, Bounds]) -> Layout:
+    """Each card gets an actor of every network, or as few as are fast enough, whichever lets more through."""
+    ways = (_Way(on_card=True, every=every) for every in (False, True))
+    return max((_fitting(demands, nodes, wanted, way) for way in ways), key=lambda layout: layout.rate)
+
+
+def _on_cores(demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[str, Bounds]) -> Layout:
+    """Networks in few actors of many cores, or in more of fewer: what is lost to remainders differs with the nodes."""
+    most = min(_MOST_THREADS, int(max(node.cpus for node in nodes)))
+    best = _threaded(demands, nodes, wanted, _Way())
+    for threads in range(most, 0, -1):
+        found = _threaded(demands, nodes, wanted, _Way(threads=threads))
+        if found.rate > best.rate * _WORTH:
+            best = found
+    return best
 
 
 def _check_cards(demands: Sequence[Demand], nodes: Sequence[Node], *, on_card: bool) -> None:
@@ -129,10 +155,9 @@ def _cost(demand: Demand, nodes: Sequence[Node], *, on_card: bool) -> float:
     return demand.seconds / sum(node.cpus for node in nodes)
 
 
-def _fitting(
-    demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[str, Bounds], *, every: bool, on_card: bool
-) -> Layout:
-    """The highest throughput that fits. every: each card gets an actor of every network, else as few as are fast enough."""
+def _fitting(demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[str, Bounds], way: _Way) -> Layout:
+    """The highest throughput that fits."""
+    on_card = way.on_card
     cores, cards = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     heavy = [demand for demand in demands if demand.heavy]
     on_cards = sum(demand.card_seconds for demand in heavy) if on_card else 0.0
@@ -144,23 +169,19 @@ def _fitting(
         wanted = {demand.name: Bounds(1, 1) for demand in demands} | dict(wanted)
         demands = [replace(demand, memory=0) for demand in demands]
     while rate > least:
-        pools = tuple(
-            _sized(demand, rate, nodes, wanted.get(demand.name), every=every, on_card=on_card) for demand in demands
-        )
-        if _fits(pools, demands, nodes):
+        pools = tuple(_sized(demand, rate, nodes, wanted.get(demand.name), way) for demand in demands)
+        if (way.threads is None or _spared(pools, demands, nodes, rate) >= 0) and _fits(pools, demands, nodes):
             return Layout(pools, rate, cores, cards)
         rate *= _STEP
     return Layout(_smallest(demands, nodes, wanted, on_card=on_card), rate, cores, cards)
 
 
-def _sized(
-    demand: Demand, rate: float, nodes: Sequence[Node], bounds: Bounds | None, *, every: bool, on_card: bool
-) -> Allocation:
+def _sized(demand: Demand, rate: float, nodes: Sequence[Node], bounds: Bounds | None, way: _Way) -> Allocation:
     """As many actors as keep up with `rate`."""
-    if on_card and demand.heavy:
+    if way.on_card and demand.heavy:
         used = rate * demand.card_seconds
         cards = int(sum(node.gpus for node in nodes))
-        size = _bounded(max(cards if every else 1, math.ceil(used - 1e-9)), bounds)
+        size = _bounded(max(cards if way.every else 1, math.ceil(used - 1e-9)), bounds)
         # A card's memory is shared by fractions, too, since Ray knows no other bound.
         known = [node.card_memory for node in nodes if node.gpus > 0 and node.card_memory]
         share = max(used / size, demand.card_memory / min(known) if known else 0.0)
@@ -170,9 +191,23 @@ def _sized(
         )
     used = rate * demand.seconds
     most = max(1.0, min(_MOST_THREADS, max(node.cpus for node in nodes))) if demand.heavy else 1.0
-    size = _bounded(_actors(used, most), bounds)
-    cores = _floor(min(most, used / size))
-    return Allocation(demand.name, size, cores, 0.0, max(1, int(cores)), size * max(1.0, cores) / demand.seconds, size)
+    if way.threads is not None and demand.heavy:
+        size = _bounded(max(1, math.ceil(used / way.threads - 1e-9)), bounds)
+        cores = _floor(min(way.threads, most, used / size))
+        threads = _rounded_up(min(way.threads, most, used / size), cores, nodes)
+    else:
+        size = _bounded(_actors(used, most), bounds)
+        cores = _floor(min(most, used / size))
+        threads = max(1, int(cores))
+    return Allocation(demand.name, size, cores, 0.0, threads, size * max(cores, threads) / demand.seconds, size)
+
+
+def _rounded_up(share: float, cores: float, nodes: Sequence[Node]) -> int:
+    """Threads for a share of cores of which Ray reserves whole ones: one more, where so many actors as find a place on a node
+    still have no more threads than it has cores. What is not reserved is where light pools find theirs."""
+    threads = math.ceil(share - 1e-9)
+    crowded = any(int(node.cpus / cores) * threads > node.cpus for node in nodes)
+    return max(1, int(cores) if crowded else threads)
 
 
 def _actors(used: float, most: float) -> int:
@@ -208,72 +243,37 @@ def _smallest(
 
 
 def _fits(pools: Sequence[Allocation], demands: Sequence[Demand], nodes: Sequence[Node]) -> bool:
-    """Whether every actor has a place, largest first, each on the first node with room: without a card those without one."""
-    rooms = [_Room.of(node) for node in nodes]
-    rooms.sort(key=lambda room: len(room.cards) > 0)
-    pairs = sorted(zip(pools, demands, strict=True), key=lambda p: (-p[0].gpus, -p[0].cpus, -p[1].memory))
-    for pool, demand in pairs:
-        left = pool.size
-        for room in rooms:
-            left -= room.take(pool, demand.memory, left)
-            if not left:
-                break
-        if left:
-            return False
-    return True
+    pairs = zip(pools, demands, strict=True)
+    return have_places((Actors(pool.size, pool.cpus, pool.gpus, demand.memory) for pool, demand in pairs), nodes)
 
 
-@dataclass(slots=True)
-class _Room:
-    """What is left of one node while places are looked for. cards: of each the share that is left, since Ray gives an actor a
-    share of one card and never shares of two."""
-
-    cpus: float
-    memory: float
-    cards: list[float]
-
-    @classmethod
-    def of(cls, node: Node) -> _Room:
-        return cls(node.cpus, math.inf if node.memory is None else node.memory, [1.0] * int(node.gpus))
-
-    def take(self, pool: Allocation, memory: int, most: int) -> int:
-        """Places as many actors of a pool as there is room for; how many that were."""
-        count = min(most, int((self.cpus + 1e-9) / pool.cpus))
-        if memory and self.memory < math.inf:
-            count = min(count, int(self.memory / memory))
-        if pool.gpus:
-            left, count = count, 0
-            for i, share in enumerate(self.cards):
-                here = min(left - count, int((share + 1e-9) / pool.gpus))
-                self.cards[i] -= here * pool.gpus
-                count += here
-        self.cpus -= count * pool.cpus
-        self.memory -= count * memory
-        return count
+def _busy(demands: Sequence[Demand], rate: float) -> set[int]:
+    """Networks that keep more than half a core busy, or all of them: what does less sleeps most of the time."""
+    heavy = {i for i, demand in enumerate(demands) if demand.heavy}
+    return {i for i in heavy if rate * demands[i].seconds > 0.5} or heavy
 
 
-def _with_threads(
-    pools: Sequence[Allocation], demands: Sequence[Demand], nodes: Sequence[Node], rate: float
-) -> tuple[Allocation, ...]:
-    """Threads for networks beyond what Ray reserves for them: light pools leave cores idle, and reservations are rounded
+def _spared(pools: Sequence[Allocation], demands: Sequence[Demand], nodes: Sequence[Node], rate: float) -> int:
+    """Cores beyond the threads of networks and what the others are busy with."""
+    busy = _busy(demands, rate)
+    others = sum(rate * demand.seconds for i, demand in enumerate(demands) if i not in busy)
+    return int(sum(node.cpus for node in nodes) - int(others)) - sum(pools[i].size * pools[i].threads for i in busy)
+
+
+def _threaded(demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[str, Bounds], way: _Way) -> Layout:
+    """With threads for networks beyond what Ray reserves for them: light pools leave cores idle, and reservations are rounded
     down. Never more than there are cores, but that every network has one."""
-    # What keeps half a core busy at most sleeps most of the time, be it a network.
-    busy = {i for i, demand in enumerate(demands) if demand.heavy and rate * demand.seconds > 0.5}
-    heavy = busy or {i for i, demand in enumerate(demands) if demand.heavy}
-    others = sum(rate * demand.seconds for i, demand in enumerate(demands) if i not in heavy)
-    budget = int(sum(node.cpus for node in nodes) - int(others))
+    layout = _fitting(demands, nodes, wanted, way)
+    busy, spared = _busy(demands, layout.rate), _spared(layout.pools, demands, nodes, layout.rate)
     most = int(min(_MOST_THREADS, max(node.cpus for node in nodes)))
-    found = list(pools)
-    while heavy:
-        used = sum(found[i].size * found[i].threads for i in heavy)
-        room = [i for i in heavy if found[i].threads < most and used + found[i].size <= budget]
-        if not room:
-            break
+    found = list(layout.pools)
+    while room := [i for i in busy if found[i].threads < most and found[i].size <= spared]:
         slowest = min(room, key=lambda i: found[i].size * found[i].threads / demands[i].seconds)
         found[slowest] = replace(found[slowest], threads=found[slowest].threads + 1)
-    for i in heavy:
+        spared -= found[slowest].size
+    for i in busy:
         found[i] = replace(found[i], rate=found[i].size * found[i].threads / demands[i].seconds)
-    return tuple(found)
+    return replace(layout, pools=tuple(found), rate=min(layout.rate, *(pool.rate for pool in found)))
 
 
 def _growing(pool: Allocation, bounds: Bounds | None) -> Allocation:

@@ -267,3 +267,13 @@ def test_thousands_of_nodes_are_planned_for_at_once() -> None:
 
 def test_an_allocation_is_the_same_every_time() -> None:
     assert allocate(RECIPE, [Node(24.0, 2.0)]) == allocate(list(RECIPE), [Node(24.0, 2.0)])
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 8, 12])
+@pytest.mark.parametrize("cores", [4.0, 8.0, 16.0])
+def test_light_pools_do_not_cost_networks_their_nodes(nodes: int, cores: float) -> None:
+    """Some hundredths of a core on two nodes, and actors that fill a node elsewhere still have a place on these."""
+    demands = [Demand("ingest", False, 0.04), Demand("upscale", True, 16.0), Demand("deliver", False, 0.07)]
+    layout = allocate(demands, [Node(cores)] * nodes)
+    assert layout.rate >= 0.95 * nodes * cores / 16.11
+    assert at(layout, "upscale").size * at(layout, "upscale").threads <= nodes * cores
