@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -231,17 +232,21 @@ def test_panels_of_the_dashboard_do_not_overlap() -> None:
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
-@pytest.mark.audit
-def test_the_images_install_steps_end_in_a_program(tmp_path: Path) -> None:
+@pytest.fixture
+def prefix(tmp_path: Path) -> Iterator[Path]:
+    """A place for gigabytes, of which pytest would keep the last three."""
+    yield tmp_path / "albumen"
+    shutil.rmtree(tmp_path / "albumen", ignore_errors=True)
+
+
+def test_the_images_install_steps_end_in_a_program(prefix: Path) -> None:
     """What the container files run, without a container engine: from the lock, with hashes, into an empty place."""
-    done = subprocess.run([CLUSTER / "image" / "install.sh", tmp_path / "albumen"], check=False, capture_output=True)
+    done = subprocess.run([CLUSTER / "image" / "install.sh", prefix], check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     where = "import pipeline; print(pipeline.__file__)"
     found = subprocess.run(
-        [tmp_path / "albumen" / "bin" / "python", "-c", where], cwd=tmp_path, check=True, capture_output=True, text=True
+        [prefix / "bin" / "python", "-c", where], cwd=prefix.parent, check=True, capture_output=True, text=True
     )
-    assert str(tmp_path / "albumen") in found.stdout
-    listed = subprocess.run(
-        [tmp_path / "albumen" / "bin" / "albumen", "models", "list", "--json"], check=True, capture_output=True
-    )
+    assert str(prefix) in found.stdout
+    listed = subprocess.run([prefix / "bin" / "albumen", "models", "list", "--json"], check=True, capture_output=True)
     assert {"realesrgan-x4plus-embedded"} <= {row["id"] for row in json.loads(listed.stdout) if row["installed"]}
