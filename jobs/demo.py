@@ -46,12 +46,10 @@ def collect(folder: Path) -> None:
 
 
 def demo_spec(output: Path) -> JobSpec:
-    """With the classical detector of damage, which finds scratches as plain as these better than the default does."""
     return parse_spec(
         {
             "collection": {"name": "demo", "source": str(output / "scans")},
             "output": {"uri": str(output / "run"), "format": "png"},
-            "recipe": {"analyse": {"damage": "classical"}},
         },
         output,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from pipeline.colour_space import visible
 from pipeline.damage.found import Found
 from pipeline.damage.kinds import FOUND, Kind, Kinds
 from pipeline.damage.marks import shown
+from pipeline.damage.pieces import judged
 from pipeline.models.precision import convolving
 from pipeline.photograph import Photograph, Pixels, as_unit
 from pipeline.tiles import Window, windows
@@ -30,6 +30,8 @@ _Plane = NDArray[np.float32]
 _AROUND = 65
 _SHARE = np.float32(2.0)
 _MISTAKABLE = np.float32(-4.0)
+_NEVER = np.float32(-100)
+_LINE = FOUND.index(Kind.LINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +62,45 @@ class LearnedDetector:
         levels = [visible(photograph)]
         while max(levels[-1].shape[:2]) > self.settings.smallest:
             levels.append(_halved(levels[-1]))
-        coarser: _Certainty | None = None
-        while len(levels) > 1:
-            level = levels.pop()
-            chances = np.empty((*level.shape[:2], len(FOUND)), np.uint8)
-            for window, found in self._tiles(level, coarser):
-                chances[window] = found
-            coarser = chances
-        kinds = np.zeros(levels[0].shape[:2], np.uint8)
+        certainty: _Certainty | None = None
+        while levels:
+            certainty = self._certainty(levels.pop(), certainty)
+        assert certainty is not None
+        height, width, _ = certainty.shape
+        kinds = np.zeros((height, width), np.uint8)
         sums, counts = np.zeros(len(FOUND)), np.zeros(len(FOUND), np.int64)
-        for window, found in self._tiles(levels[0], coarser):
-            part = _decided(found, round(self.settings.threshold * 255))
+        for _, _, window in windows(height, width, self.settings.tile, 0):
+            part = _decided(certainty[window], round(self.settings.threshold * 255))
             kinds[window] = part
             for place, kind in enumerate(FOUND):
                 here = part == kind
                 counts[place] += np.count_nonzero(here)
-                sums[place] += found[here, place].sum(dtype=np.int64)
+                sums[place] += certainty[window][here, place].sum(dtype=np.int64)
         confidence = {
             kind: float(total / count / 255) for kind, total, count in zip(FOUND, sums, counts, strict=True) if count
         }
         return Found(covering(kinds), confidence)
 
-    def _tiles(self, level: Pixels, coarser: _Certainty | None) -> Iterator[tuple[Window, _Certainty]]:
-        """Certainty in every window of a level, no less than those of the next coarser one."""
-        for around, inner, window in windows(level.shape[0], level.shape[1], self.settings.tile, self.settings.halo):
-            found = self._certainty(level[around])[inner]
+    def _certainty(self, level: Pixels, coarser: _Certainty | None) -> _Certainty:
+        """Of a level, no less than of the next coarser one. Seen tile by tile; pieces are judged whole."""
+        height, width = level.shape[:2]
+        found, thin = np.empty((height, width, len(FOUND)), np.uint8), np.empty((height, width), np.float32)
+        for around, inner, window in windows(height, width, self.settings.tile, self.settings.halo):
+            odds = evidence(self.scores(level[around]))[inner]
+            thin[window] = odds[..., _LINE]
+            for place, bound in enumerate(self.bounds):
+                found[(*window, place)] = _certain(odds[..., place], bound)
+        judged_whole = judged(thin, lightness(level))
+        for _, _, window in windows(height, width, self.settings.tile, 0):
+            found[(*window, _LINE)] = _certain(judged_whole[window], self.bounds[_LINE])
             if coarser is not None:
-                np.maximum(found, _enlarged(coarser, window), out=found)
-            yield window, found
+                np.maximum(found[window], _enlarged(coarser, window), out=found[window])
+        return found
 
-    def _certainty(self, pixels: Pixels) -> _Certainty:
-        odds = evidence(self.scores(pixels))
-        found: _Certainty = np.empty(odds.shape, np.uint8)
-        for place, bound in enumerate(self.bounds):
-            found[..., place] = np.rint(255 / (1 + np.exp(np.clip(bound - odds[..., place], -30, 30))))
+    def odds(self, pixels: Pixels) -> _Plane:
+        """H x W x 4: log-odds of each kind in FOUND, as they are held against the bounds. pixels: no larger than a tile."""
+        found = evidence(self.scores(pixels))
+        found[..., _LINE] = judged(np.ascontiguousarray(found[..., _LINE]), lightness(pixels))
         return found
 
     def scores(self, pixels: Pixels) -> _Plane:
@@ -114,19 +121,33 @@ class LearnedDetector:
         return found
 
 
+def lightness(pixels: Pixels) -> _Plane:
+    """H x W, 0..1: the mean of sRGB's channels. Of one channel and of three equal ones the same."""
+    light: _Plane = pixels[..., 0].astype(np.float32)
+    for channel in range(1, pixels.shape[2]):
+        light += pixels[..., channel]
+    light /= np.float32(pixels.shape[2] * np.iinfo(pixels.dtype).max)
+    return light
+
+
 def evidence(scores: _Plane) -> _Plane:
-    """5 x H x W scores to H x W x 4: log-odds of each kind in FOUND against none. Lines and spots count together, as
-    whichever is likelier, and less where much around them is mistakable; the other one gets the least there is."""
+    """5 x H x W scores to H x W x 4: log-odds of each kind in FOUND against none. Lines and spots count together, less where
+    much around them is mistakable; spots where they are likelier than lines, and lines everywhere, for pieces to be judged."""
     none, line, spot = scores[0], scores[Kind.LINE], scores[Kind.SPOT]
     thin = np.logaddexp(line, spot) - none
     thin -= _SHARE * cv2.blur(np.maximum(thin - _MISTAKABLE, 0), (_AROUND, _AROUND), borderType=cv2.BORDER_REFLECT)
     odds: _Plane = np.empty((*none.shape, len(FOUND)), np.float32)
     for place, kind in enumerate(FOUND):
         odds[..., place] = scores[kind] - none
-    is_line, least = line >= spot, np.float32(-100)
-    odds[..., FOUND.index(Kind.LINE)] = np.where(is_line, thin, least)
-    odds[..., FOUND.index(Kind.SPOT)] = np.where(is_line, least, thin)
+    odds[..., _LINE] = thin
+    odds[..., FOUND.index(Kind.SPOT)] = np.where(spot > line, thin, _NEVER)
     return odds
+
+
+def _certain(odds: _Plane, bound: np.float32) -> NDArray[np.uint8]:
+    """Certainty, 0..255; half of it at the bound."""
+    found: NDArray[np.uint8] = np.rint(255 / (1 + np.exp(np.clip(bound - odds, -30, 30)))).astype(np.uint8)
+    return found
 
 
 def _halved(pixels: Pixels) -> Pixels:

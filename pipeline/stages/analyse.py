@@ -41,7 +41,7 @@ class Analyse:
     """Fills `analysis`, `damage` and, with a detector, `faces`."""
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[str] = "6"
+    version: ClassVar[str] = "7"
     Parameters: ClassVar[type[Parameters]] = AnalyseParameters
     footprint: ClassVar[Footprint] = Footprint(
         working=lambda size: 48 + 4 * size.colours,

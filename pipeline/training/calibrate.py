@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.colour_space import visible
 from pipeline.damage.kinds import FOUND, Kind, fraction_of
-from pipeline.damage.learned import LearnedDetector, LearnedSettings, covering, evidence
+from pipeline.damage.learned import LearnedDetector, LearnedSettings, covering
 from pipeline.photograph import Container, Photograph
 from pipeline.training.corpus import Corpus
 from pipeline.training.evaluate import of_training
@@ -64,7 +64,7 @@ def main() -> None:
     detector = LearnedDetector(network, options.weights.name, "cpu", LearnedSettings())
     _, corpus = Corpus.load(options.photographs).parted(EVERY)
     photographs = [Photograph(n, i, Container("PNG")) for n, i in zip(corpus.names, corpus.images, strict=True)]
-    odds = [evidence(detector.scores(visible(photograph))) for photograph in photographs]
+    odds = [detector.odds(visible(photograph)) for photograph in photographs]
     bounds = {kind: bound_of([plane[..., FOUND.index(kind)] for plane in odds], kind, MAY[kind]) for kind in FOUND}
     network.bounds.copy_(torch.tensor([bounds[kind] for kind in FOUND]))
     export(network, options.output)

@@ -81,6 +81,6 @@ def test_the_spec_asks_for_the_default_recipe(tmp_path: Path) -> None:
 
 def test_the_demo_needs_no_download(tmp_path: Path) -> None:
     required = [need.model_id for need in demo_spec(tmp_path).make_recipe().needs() if need.required]
-    assert required == ["realesrgan-x4plus-embedded"]
+    assert required == ["albumen-damage", "realesrgan-x4plus-embedded"]
     shipped = ModelStore(ModelSource(cache=str(tmp_path / "empty")))
     assert all(map(shipped.installed, required))

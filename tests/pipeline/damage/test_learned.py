@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -61,7 +62,10 @@ def test_depth_and_channels_make_no_difference(change: Callable[[NDArray[np.uint
 
 
 def test_tiles_leave_no_trace(rng: np.random.Generator) -> None:
-    pixels = rng.integers(0, 256, (230, 310, 3), np.uint8)
+    pixels = rng.integers(50, 60, (230, 310, 3), np.uint8)
+    for start, end in (((5, 8), (300, 60)), ((40, 220), (280, 100)), ((150, 0), (160, 229))):
+        cv2.line(pixels, start, end, (240, 240, 240), 2)
+    pixels[rng.integers(0, 230, 40), rng.integers(0, 310, 40)] = 255
     whole = detector(LearnedSettings(tile=1024, halo=48, smallest=4000)).find(of(pixels))
     tiled = detector().find(of(pixels))
     assert whole.kinds.any()
