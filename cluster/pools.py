@@ -30,7 +30,7 @@ class Demand:
 
     seconds: of one core for a megapixel of the source. card_seconds: of a card instead. memory: bytes of one actor with an
     ordinary photograph in hand. card_memory: bytes of one actor on a card, its weights included. card_least: those without
-    which it cannot work at all.
+    which it cannot work at all. core_memory: what its network takes beside `memory` where it works on cores.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Demand:
     memory: int = 0
     card_memory: int = 0
     card_least: int = 0
+    core_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ def allocate(
     wanted = wanted or {}
     on_card = any(node.gpus > 0 for node in there) and any(demand.heavy for demand in demands)
     _check_cards(demands, there, on_card=on_card)
+    if not on_card:
+        demands = [replace(demand, memory=demand.memory + demand.core_memory) for demand in demands]
     best = _on_cards(demands, there, wanted) if on_card else _on_cores(demands, there, wanted)
     pools = best.pools
     if later:

@@ -51,7 +51,8 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
     card_bytes = calibration.card_bytes if calibration is not None else {}
     engine = (calibration.rate(ENGINE) or 0.0) if calibration is not None else 0.0
     size = _ordinary(plan, calibration)
-    in_hand, found, groups = _in_hand(plan, size), [], stage_groups(plan)
+    in_hand, on_cores = _in_hand(plan, size, on_cores=False), _in_hand(plan, size, on_cores=True)
+    found, groups = [], stage_groups(plan)
     for number, (names, heavy) in enumerate(groups):
         weighs = sum(weights.get(name, 0) for name in names)
         around = (_HANDLING + (_COMMIT if number == len(groups) - 1 else 0.0)) / (size.pixels / 1e6)
@@ -63,6 +64,7 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
                 + (around if number else around + engine),
                 card_seconds=sum(_card_seconds(name, calibration) for name in names) if heavy else 0.0,
                 memory=max(in_hand[name] for name in names) + _PROCESS + (_WITH_TORCH + weighs if weighs else 0),
+                core_memory=max(on_cores[name] - in_hand[name] for name in names) if heavy else 0,
                 card_memory=card_bytes.get(names[0], weights[names[0]] + FOOTPRINTS[names[0]].card_bytes)
                 if heavy
                 else 0,
@@ -72,15 +74,15 @@ def demands(plan: Plan, calibration: Calibration | None = None) -> tuple[Demand,
     return tuple(found)
 
 
-def _in_hand(plan: Plan, size: Size) -> dict[str, int]:
-    """Bytes that an ordinary photograph takes in each stage. A network that has no pool of its own works on cores; where the
-    others do, on a card or on cores, is not known yet."""
+def _in_hand(plan: Plan, size: Size, *, on_cores: bool) -> dict[str, int]:
+    """Bytes that an ordinary photograph takes in each stage. A network that has no pool of its own works on cores.
+    on_cores: the others do, too, rather than on cards."""
     grown = _scales(plan)
     store, installed = ModelStore(plan.spec.model_source()), _installed(plan)
     networks = {
         spec.name: [store.card(model).architecture for model in spec.opens(installed)]
         for spec in plan.recipe.stages
-        if not spec.holds_network(installed)
+        if on_cores or not spec.holds_network(installed)
     }
     # A stage behind the upscaler holds photographs of its size.
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -167,6 +168,16 @@ RECIPE = [
     ),
     Demand("deliver", heavy=False, seconds=13.0, memory=GB),
 ]
+
+
+def test_what_networks_compute_with_bounds_their_actors_on_cores_alone() -> None:
+    bare = [Demand("read", False, 0.01, memory=GB), Demand("upscale", True, 16.0, 0.1, memory=GB)]
+    counted = [bare[0], replace(bare[1], core_memory=8 * GB)]
+    nodes = [Node(64.0, memory=32 * GB)]
+    assert at(allocate(bare, nodes), "upscale").size >= 8
+    assert at(allocate(counted, nodes), "upscale").size <= 3
+    cards = [replace(nodes[0], gpus=4.0)]
+    assert allocate(counted, cards) == allocate(bare, cards)
 
 
 def test_the_network_of_a_small_machine_uses_every_core() -> None:

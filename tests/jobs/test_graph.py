@@ -145,6 +145,13 @@ def test_a_small_network_in_a_shared_pool_is_counted_there(planned: Planned) -> 
     assert (network.card_seconds, network.card_memory, network.card_least) == (0, 0, 0)
 
 
+def test_what_a_network_computes_with_is_counted_where_it_works_on_cores(planned: Planned) -> None:
+    """On a card that is the card's memory."""
+    found = {demand.name: demand for demand in demands(planned())}
+    assert found["upscale"].core_memory > 50 << 20
+    assert [demand.core_memory for demand in found.values() if not demand.heavy] == [0, 0]
+
+
 @pytest.mark.parametrize("cores", [1.0, 2.0, 16.0])
 def test_a_shared_pool_has_one_thread_for_an_actor_whatever_it_computes_with(planned: Planned, cores: float) -> None:
     pool = plan_pools(planned(), Resources((Node(cores),)))[0]
