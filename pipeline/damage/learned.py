@@ -89,7 +89,8 @@ class LearnedDetector:
             odds = evidence(self.scores(level[around]))[inner]
             thin[window] = odds[..., _LINE]
             for place, bound in enumerate(self.bounds):
-                found[(*window, place)] = _certain(odds[..., place], bound)
+                if place != _LINE:
+                    found[(*window, place)] = _certain(odds[..., place], bound)
         judged_whole = judged(thin, lightness(level))
         for _, _, window in windows(height, width, self.settings.tile, 0):
             found[(*window, _LINE)] = _certain(judged_whole[window], self.bounds[_LINE])
