@@ -14,6 +14,12 @@ from cluster.places import Actors, have_places
 _MOST_THREADS = 8
 # Cores are divided in another way where that is so much faster: plans are not exact, and more actors take more memory.
 _WORTH = 1.05
+# What each of several threads of one network brings: they wait for one another, and for whatever takes a core from one of them
+# (measured: docs/performance.md, part c).
+_TOGETHER = 0.8
+# Photographs for each actor below which the last ones leave too many of them idle; and seconds that one may be in a network's
+# hands, for as long as that is lost where an actor is.
+_ROUNDS, _IN_HAND = 4, 600.0
 # What a throughput that does not fit is lowered by, until it does.
 _STEP = 0.98
 # Ray counts in ten-thousandths.
@@ -49,6 +55,14 @@ class Bounds:
 
     least: int
     most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to do. megapixels: of an ordinary photograph."""
+
+    photographs: int
+    megapixels: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +108,14 @@ def allocate(
     nodes: Sequence[Node],
     wanted: Mapping[str, Bounds] | None = None,
     later: Sequence[Node] = (),
+    work: Work | None = None,
 ) -> Layout:
     """Every pool gets at least one actor, and all of them fit at once: a pool that had to wait would stop the others.
 
     Looks for the highest throughput for which every pool has actors enough and every actor a place on one node: light pools
     on nodes without a card first, as Ray places them. wanted: actors of a pool as the user wants them; the CPUs of one actor
     shrink so that they fit. later: the nodes that the cluster may grow to; pools are then sized for these, and begin small.
-    Raises PoolError where networks do not fit the cards, or no node has a CPU.
+    work: what there is to do, where that is known. Raises PoolError where networks do not fit the cards, or no node has a CPU.
     """
     there = tuple(later) or tuple(nodes)
     if not any(node.cpus > 0 for node in there):
@@ -110,7 +125,7 @@ def allocate(
     _check_cards(demands, there, on_card=on_card)
     if not on_card:
         demands = [replace(demand, memory=demand.memory + demand.core_memory) for demand in demands]
-    best = _on_cards(demands, there, wanted) if on_card else _on_cores(demands, there, wanted)
+    best = _on_cards(demands, there, wanted) if on_card else _on_cores(demands, there, wanted, work)
     pools = best.pools
     if later:
         pools = tuple(_growing(pool, wanted.get(pool.name)) for pool in pools)
@@ -130,15 +145,32 @@ def _on_cards(demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[
     return max((_fitting(demands, nodes, wanted, way) for way in ways), key=lambda layout: layout.rate)
 
 
-def _on_cores(demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[str, Bounds]) -> Layout:
-    """Networks in few actors of many cores, or in more of fewer: what is lost to remainders differs with the nodes."""
+def _on_cores(
+    demands: Sequence[Demand], nodes: Sequence[Node], wanted: Mapping[str, Bounds], work: Work | None
+) -> Layout:
+    """Networks in few actors of many cores, or in more of fewer, which lose less to waiting and start later to deliver. What is
+    lost to remainders differs with the nodes."""
     most = min(_MOST_THREADS, int(max(node.cpus for node in nodes)))
     best = _threaded(demands, nodes, wanted, _Way())
     for threads in range(most, 0, -1):
         found = _threaded(demands, nodes, wanted, _Way(threads=threads))
-        if found.rate > best.rate * _WORTH:
+        if _effective(found) > _effective(best) * _WORTH and _even(found, demands, work):
             best = found
     return best
+
+
+def _effective(layout: Layout) -> float:
+    """Megapixels of the source a second, less what threads of one network lose."""
+    return min(pool.rate * (_TOGETHER if pool.threads > 1 else 1.0) for pool in layout.pools)
+
+
+def _even(layout: Layout, demands: Sequence[Demand], work: Work | None) -> bool:
+    """Whether all actors of networks have something to do nearly to the end, and none has it for too long."""
+    networks = [(pool, demand) for pool, demand in zip(layout.pools, demands, strict=True) if demand.heavy]
+    return work is None or all(
+        pool.size * _ROUNDS <= work.photographs and work.megapixels * demand.seconds / pool.threads <= _IN_HAND
+        for pool, demand in networks
+    )
 
 
 def _check_cards(demands: Sequence[Demand], nodes: Sequence[Node], *, on_card: bool) -> None:

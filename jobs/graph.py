@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cluster.cards import card_least
 from cluster.connect import Resources
-from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, allocate
+from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, Work, allocate
 from jobs.calibration import ENGINE, Calibration
 from jobs.rundir import Plan
 from pipeline.errors import JobError
@@ -102,7 +102,8 @@ def lay_out(plan: Plan, resources: Resources, calibration: Calibration | None = 
                 Bounds(chosen, chosen) if isinstance(chosen, int) else Bounds(chosen.min, chosen.max)
             )
     try:
-        return allocate(demands(plan, calibration), resources.shapes, wanted, resources.later)
+        work = Work(plan.photographs, _ordinary(plan, calibration).pixels / 1e6)
+        return allocate(demands(plan, calibration), resources.shapes, wanted, resources.later, work)
     except PoolError as error:
         raise JobError(str(error)) from error
 

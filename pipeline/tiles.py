@@ -143,11 +143,39 @@ def run_tiled(network: Network, image: Array, scale: int, tiling: Tiling) -> Arr
     for group in _groups(places, tiling.batch):
         tiles = np.stack([planes[:, slice(*rows[r]), slice(*columns[c])] for r, c in group])
         for (r, c), tile in zip(group, network(tiles), strict=True):
-            weight = np.outer(down[r], across[c])[..., None]
             top, left = rows[r][0] * scale, columns[c][0] * scale
             patch = result[top : top + tile.shape[1], left : left + tile.shape[2]]
-            patch += tile.transpose(1, 2, 0) * weight
+            _blend(patch, tile.transpose(1, 2, 0), down[r], across[c])
     return result
+
+
+def _blend(patch: Array, tile: Array, down: Array, across: Array) -> None:
+    """Adds a tile to where it belongs, in place. Most of it is nobody else's, or does not count: only the bands in which it is
+    cross-faded are multiplied and added up."""
+    rows, columns = _parts(down), _parts(across)
+    for above, row in enumerate(rows):
+        for beside, column in enumerate(columns):
+            block = (row, column)
+            if above == beside == _ALONE:
+                patch[block] = tile[block]
+            elif row.stop > row.start and column.stop > column.start:
+                patch[block] += tile[block] * np.outer(down[row], across[column])[..., None]
+
+
+# The place of what is one tile's alone among what `_parts` gives.
+_ALONE = 1
+
+
+def _parts(ramp: Array) -> tuple[slice, slice, slice]:
+    """Of what counts: where it fades in, where it is all there is, where it fades out."""
+    [counts] = np.nonzero(ramp)
+    [whole] = np.nonzero(ramp == 1)
+    first, last = int(counts[0]), int(counts[-1]) + 1
+    start, end = (int(whole[0]), int(whole[-1]) + 1) if len(whole) else (last, last)
+    if end - start != len(whole):
+        # Three tiles meet in the middle of it.
+        start = end = last
+    return slice(first, start), slice(start, end), slice(end, last)
 
 
 def _groups(places: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:

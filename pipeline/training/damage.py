@@ -19,8 +19,11 @@ from torch.nn import functional
 from pipeline.damage.kinds import Kind
 from pipeline.damage.marks import shown
 from pipeline.models.damage_net import KINDS, DamageNet, folded
+from pipeline.models.precision import bf16_where_native
+from pipeline.stage import Device
 from pipeline.training.content import busy
 from pipeline.training.corpus import Corpus
+from pipeline.training.evaluate import of_training
 from pipeline.training.samples import Shard, read_shard
 from pipeline.training.trainer import Settings, Training, export, parser_of, train
 from pipeline.training.visibility import noticeable
@@ -39,7 +42,7 @@ class DamageLesson:
     """To tell kinds of damage from picture, in shards as `samples` writes them."""
 
     def __init__(self, paths: list[Path], start: Path | None = None, sound: Corpus | None = None) -> None:
-        """start: state of an earlier training, to go on from. sound: photographs to show as they are."""
+        """start: of an earlier training, its state or what was exported of it, to go on from. sound: photographs to show as they are."""
         self.paths, self.start, self.sound = paths, start, sound
 
     @property
@@ -51,10 +54,10 @@ class DamageLesson:
         return len(np.load(self.paths[0], mmap_mode="r"))
 
     def network(self) -> nn.Module:
-        network = DamageNet(normed=True)
-        if self.start is not None:
-            network.load_state_dict(torch.load(self.start, map_location="cpu", weights_only=True)["average"])
-        return network
+        if self.start is None:
+            return DamageNet(normed=True)
+        # Already normalised, and trained as it will be used: a few samples at a time have other means than photographs do.
+        return of_training(self.start).train()
 
     def batches(self, shard: int, size: int, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, ...]]:
         """N x 10 x H x W float32 and N x H x W int64, mirrored and turned at random, lightness and colour varied."""
@@ -80,7 +83,10 @@ class DamageLesson:
 
     def loss(self, network: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
         planes, kinds = batch
-        return loss_of(network(planes), kinds)
+        kind = bf16_where_native("fast", Device(planes.device.type))
+        with torch.autocast(planes.device.type, kind, enabled=kind is not torch.float32):
+            scores = network(planes)
+        return loss_of(scores.float(), kinds)
 
 
 def _varied(
@@ -124,7 +130,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--shards", type=int, help="the first so many of the samples' shards; without it, all")
     parser.add_argument("--rate", type=float, default=usual.rate, help="highest learning rate")
-    parser.add_argument("--start", type=Path, help="state.pt of an earlier training, to go on from")
+    parser.add_argument("--start", type=Path, help="state.pt or damage.safetensors of an earlier training")
     parser.add_argument(
         "--photographs", type=Path, help="folder of clean photographs, to show some as they are as well"
     )
@@ -140,7 +146,7 @@ def main() -> None:
     train(training, options.output)
     network = training.averaged()
     assert isinstance(network, DamageNet)
-    export(folded(network), options.output / "damage.safetensors")
+    export(network if options.start else folded(network), options.output / "damage.safetensors")
 
 
 if __name__ == "__main__":

@@ -152,9 +152,11 @@ def of_training(path: Path) -> DamageNet:
         network = DamageNet()
         network.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     else:
-        network = DamageNet(normed=True)
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
-        network = folded(network)
+        average = torch.load(path, map_location="cpu", weights_only=True)["average"]
+        normed = "bounds" not in average
+        network = DamageNet(normed=normed)
+        network.load_state_dict(average)
+        network = folded(network) if normed else network
     return network.eval().to(memory_format=torch.channels_last)
 
 

@@ -117,7 +117,11 @@ def committed(run: str) -> list[float]:
 def steady_state(options: Options) -> Iterator[Figure]:
     """The real graph with Ray on this machine: photographs a second between one commit and the last, beside the network
     alone before and after the run."""
-    case = cases()[-1]
+    for case in cases():
+        yield _steady_state(case, options.runs)
+
+
+def _steady_state(case: Case, runs: int) -> Figure:
     with tempfile.TemporaryDirectory(prefix="albumen-bench-") as place:
         folder = Path(place)
         for number in range(_PHOTOGRAPHS):
@@ -126,12 +130,12 @@ def steady_state(options: Options) -> Iterator[Figure]:
         job = job_for(folder, compact=case.compact)
         with Chain(job, folder / "alone", devices()[-1]) as chain:
             loop = tight_loop(chain, case.side, 1)
-            alone = timed(loop, options.runs)
+            alone = timed(loop, runs)
             run_albumen(write_job(folder, job))
-            alone += timed(loop, options.runs)
+            alone += timed(loop, runs)
         times = committed(str(folder / "run"))[_FIRST:]
     gaps = np.diff(times)
-    yield Figure(
+    return Figure(
         f"with Ray at steady state, {case.name}",
         (len(times) - 1) / (times[-1] - times[0]),
         "photographs/s",

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cluster.nodes import Node
-from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, allocate
+from cluster.pools import Allocation, Bounds, Demand, Layout, PoolError, Work, allocate
 
 quick = settings(max_examples=60, deadline=None, database=None)
 GB = 10**9
@@ -181,17 +181,30 @@ def test_what_networks_compute_with_bounds_their_actors_on_cores_alone() -> None
 
 
 def test_the_network_of_a_small_machine_uses_every_core() -> None:
+    """In as many actors, for threads of one network wait for one another."""
     layout = allocate(RECIPE, [Node(4.0)])
+    assert [pool.size for pool in layout.pools] == [1, 1, 4, 1]
+    assert at(layout, "upscale").threads == 1
+    assert layout.bottleneck == "upscale"
+
+
+@pytest.mark.parametrize("work", [Work(photographs=12, megapixels=0.5), Work(photographs=1000, megapixels=2.0)])
+def test_few_photographs_and_long_ones_get_all_threads(work: Work) -> None:
+    """Four actors would have three rounds of work each, or hold a photograph for twenty minutes."""
+    layout = allocate(RECIPE, [Node(4.0)], work=work)
     assert [pool.size for pool in layout.pools] == [1, 1, 1, 1]
     assert (at(layout, "upscale").threads, at(layout, "faces").threads) == (4, 1)
-    assert layout.bottleneck == "upscale"
+    enough = Work(photographs=16, megapixels=1.0)
+    assert allocate(RECIPE, [Node(4.0)], work=enough) == allocate(RECIPE, [Node(4.0)])
 
 
 def test_a_network_on_a_large_machine_becomes_several_actors() -> None:
     upscale = at(allocate(RECIPE, [Node(64.0)]), "upscale")
-    assert upscale.size >= 7
-    assert 4 <= upscale.threads <= 8
-    assert upscale.size * upscale.threads >= 56
+    assert upscale.threads == 1
+    assert upscale.size >= 56
+    long = at(allocate(RECIPE, [Node(64.0)], work=Work(10_000, 6.0)), "upscale")
+    assert 6 <= long.threads <= 8
+    assert long.size * long.threads >= 56
 
 
 def test_what_takes_longer_gets_more() -> None:

@@ -232,3 +232,33 @@ def test_windows_count_every_pixel_once_and_see_all_around_it(size: tuple[int, i
             assert (seen.start, seen.stop) == (max(0, own.start - halo), min(side, own.stop + halo))
             assert seen.stop - seen.start <= tile
     assert np.array_equal(counted, places)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    height=st.integers(8, 150),
+    width=st.integers(8, 150),
+    tile=st.integers(8, 64),
+    halo=st.integers(0, 20),
+)
+def test_each_tile_counts_by_its_weights(height: int, width: int, tile: int, halo: int) -> None:
+    """Also where three tiles meet, and where one is alone, whose values are copied and not added up."""
+    assume(tile > 2 * halo)
+    numbers = iter(range(10_000))
+    given_image = image(height, width)
+    answers: list[Array] = []
+
+    def different(tiles: Array) -> Array:
+        answers.append(doubled(tiles) + np.float32(next(numbers)))
+        return answers[-1]
+
+    found = run_tiled(different, given_image, 2, Tiling(tile, halo, batch=1))
+    rows, columns = cut(height, tile, halo), cut(width, tile, halo)
+    down, across = ramps(rows, 2), ramps(columns, 2)
+    expected = np.zeros_like(found)
+    for number, answer in enumerate(answers):
+        r, c = divmod(number, len(columns))
+        top, left = 2 * rows[r][0], 2 * columns[c][0]
+        weight = np.outer(down[r], across[c])[..., None]
+        expected[top : top + len(weight), left : left + weight.shape[1]] += answer[0].transpose(1, 2, 0) * weight
+    assert np.array_equal(found, expected)
