@@ -30,7 +30,7 @@ from pipeline.photograph import Container, Photograph
 from pipeline.removal.noise import Denoiser
 from pipeline.stages.repair import is_quiet
 from pipeline.training.grain import Layer, added, film, sensor, white
-from tests.bench import shared
+from tests.bench.ground import shared
 
 Floats = NDArray[np.float32]
 Method = Callable[[Floats, float], Iterable[Floats]]

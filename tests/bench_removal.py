@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from skimage.metrics import structural_similarity
 from skimage.restoration import inpaint_biharmonic
 
 from pipeline.codecs import decode
-from pipeline.photograph import Container, Photograph, widened
+from pipeline.photograph import Container, Photograph, narrowed, widened
 from pipeline.removal import inpaint, remove_stains
-from tests.bench import shared
+from tests.bench.ground import shared
 from tests.marred import THIN, TONES, Case, colour_error, psnr, scratched, stained, texture_likeness
 
 Filler = Callable[[NDArray[Any], NDArray[np.bool_]], NDArray[Any]]
@@ -52,9 +53,17 @@ FILLERS: dict[str, Filler] = {
 }
 
 
+def likeness(filled: NDArray[Any], case: Case) -> float:
+    """Mean structural similarity (Wang et al., IEEE TIP 13(4), 2004) of lightness where the damage was."""
+    one, other = (narrowed(pixels).mean(axis=2) for pixels in (filled, widened(case.clean)))
+    _, found = structural_similarity(one, other, data_range=255, full=True)
+    return float(found[case.truth].mean())
+
+
 def inpainting(files: list[Path], outlines: Path, console: Console) -> None:
-    table = Table("filler", *THIN, "all", "over Telea", "ms a damaged pixel", box=None)
+    table = Table("filler", *THIN, "all", "over Telea", "SSIM", "over Telea", "ms a damaged pixel", box=None)
     found: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in THIN} for name in FILLERS}
+    alike: dict[str, list[float]] = {name: [] for name in FILLERS}
     seconds, area = dict.fromkeys(FILLERS, 0.0), 0
     for number, file in enumerate(files):
         colour = decode(file.read_bytes(), "", 10**9).pixels
@@ -68,15 +77,18 @@ def inpainting(files: list[Path], outlines: Path, console: Console) -> None:
                 filled = filler(widened(case.damaged), case.given)
                 seconds[name] += time.perf_counter() - started
                 found[name][kind].append(psnr(filled, case.clean, case.truth))
+                alike[name].append(likeness(filled, case))
     telea = [value for kind in THIN for value in found["Telea"][kind]]
     for name in FILLERS:
         values = [value for kind in THIN for value in found[name][kind]]
         gain = statistics.median(a - b for a, b in zip(values, telea, strict=True))
+        nearer = statistics.median(a - b for a, b in zip(alike[name], alike["Telea"], strict=True))
         medians = [f"{statistics.median(found[name][kind]):.2f}" for kind in THIN]
         table.add_row(
-            name, *medians, f"{statistics.median(values):.2f}", f"{gain:+.2f}", f"{1000 * seconds[name] / area:.3f}"
-        )
-    console.print("PSNR inside the mask, dB, medians", table)
+            name, *medians, f"{statistics.median(values):.2f}", f"{gain:+.2f}", f"{statistics.median(alike[name]):.3f}",
+            f"{nearer:+.3f}", f"{1000 * seconds[name] / area:.3f}",
+        )  # fmt: skip
+    console.print("PSNR inside the mask, dB, and SSIM there, medians", table)
 
 
 def stains(files: list[Path], outlines: Path, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,16 @@ def test_the_lock_names_no_index_and_every_package_has_a_hash() -> None:
     packages = re.split(r"^(?=[A-Za-z])", lock, flags=re.MULTILINE)[1:]
     assert packages
     assert all("--hash=sha256:" in package for package in packages)
+
+
+def modules_to_run() -> list[str]:
+    texts = [ROOT / "README.md", ROOT / "Makefile", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    named = {name for path in texts for name in re.findall(r"python -m ([\w.]+)", path.read_text(encoding="utf-8"))}
+    return sorted(name for name in named if name.split(".")[0] in {"pipeline", "jobs", "cluster", "tests"})
+
+
+@pytest.mark.parametrize("module", modules_to_run())
+def test_every_module_that_documents_run_can_be_imported(module: str) -> None:
+    found = import_module(module)
+    runs = import_module(f"{module}.__main__") if hasattr(found, "__path__") else found
+    assert callable(runs.main)

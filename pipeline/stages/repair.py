@@ -24,7 +24,11 @@ from pipeline.stage import Device, Footprint, ModelNeed, Outcome, Parameters, St
 QUIET = 2.0
 # Weaker grain than this is not told from fine texture with any certainty.
 QUIET_GRAIN = 6.0
+# Nor what is as smooth as texture, and like texture the same in all channels, below this: of 40 clean photographs the worst
+# seemed to have 10.9 of it.
+QUIET_TEXTURE = 12.0
 _WHITE = 0.2
+_SMOOTH, _ALIKE = 0.3, 0.9
 _UNSURE = "they do not stand out of the picture, or their sides contradict each other"
 
 
@@ -46,7 +50,7 @@ class Repair:
     """
 
     name: ClassVar[str] = "repair"
-    version: ClassVar[str] = "5"
+    version: ClassVar[str] = "6"
     Parameters: ClassVar[type[Parameters]] = RepairParameters
     # The networks against noise multiply and add 0.3 million times a pixel, with what tiles share counted twice.
     footprint: ClassVar[Footprint] = Footprint(
@@ -147,7 +151,10 @@ class Repair:
 
 def is_quiet(noise: Noise) -> bool:
     """Whether it stays as it is."""
-    return noise.level < (QUIET if max(noise.along, noise.between) < _WHITE else QUIET_GRAIN)
+    if max(noise.along, noise.between) < _WHITE:
+        return noise.level < QUIET
+    like_texture = noise.along > _SMOOTH and noise.between > _ALIKE
+    return noise.level < (QUIET_TEXTURE if like_texture else QUIET_GRAIN)
 
 
 def _marked(kinds: Kinds, where: Mask) -> Kinds:

@@ -42,7 +42,7 @@ class DamageLesson:
     """To tell kinds of damage from picture, in shards as `samples` writes them."""
 
     def __init__(self, paths: list[Path], start: Path | None = None, sound: Corpus | None = None) -> None:
-        """start: of an earlier training, its state or what was exported of it, to go on from. sound: photographs to show as they are."""
+        """start: state or exported weights of an earlier training, to go on from. sound: photographs to show as they are."""
         self.paths, self.start, self.sound = paths, start, sound
 
     @property

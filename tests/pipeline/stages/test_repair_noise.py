@@ -156,6 +156,14 @@ def test_grain_has_to_be_stronger_than_white_noise() -> None:
     assert [quiet(level, 0.1, 1.0) for level in (5.9, 6.1)] == [True, False]
 
 
+def test_what_looks_like_texture_has_to_be_stronger_still() -> None:
+    def quiet(level: float, along: float, between: float) -> bool:
+        return is_quiet(Noise((level / 255,) * 32, along, between, level))
+
+    assert [quiet(level, 0.5, 0.98) for level in (11.9, 12.1)] == [True, False]
+    assert [quiet(level, 0.5, 0.85) for level in (5.9, 6.1)] == [True, False]
+
+
 def test_the_record_says_that_it_was_all_over(rng: np.random.Generator, shipped: ModelStore) -> None:
     """The mask has what was repaired; the share of changed pixels has the rest, too."""
     codes = np.zeros((90, 110), np.uint8)
