@@ -24,6 +24,8 @@ _PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 # Inflated metadata end here: a bomb is no profile.
 _MOST = 64 * 2**20
 _INCH = 0.0254
+# Of zlib: 1 to 5 % larger than at its usual 6, in a quarter to a third of the time (8 bits).
+_LEVEL = 4
 _SRGB_CHRM = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 
@@ -168,7 +170,7 @@ def _resolution(phys: bytes | None, stated: tuple[float, float] | None) -> tuple
 
 def encode(photograph: Photograph, _quality: int | None) -> bytes:
     """8 or 16 bits, grey or RGB, with or without alpha; everything that a photograph carries."""
-    data = bytes(imagecodecs.png_encode(np.ascontiguousarray(joined(photograph)), level=6))
+    data = bytes(imagecodecs.png_encode(np.ascontiguousarray(joined(photograph)), level=_LEVEL))
     header = len(SIGNATURE) + 25
     chunks = b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

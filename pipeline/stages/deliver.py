@@ -85,7 +85,7 @@ class Deliver:
     """
 
     name: ClassVar[str] = "deliver"
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     footprint: ClassVar[Footprint] = Footprint(working=lambda size: 2 * size.stored, seconds=8.0)
 
     def __init__(self, parameters: DeliverParameters, store: Store, run: str, recipe_id: str) -> None:

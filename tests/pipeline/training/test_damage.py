@@ -177,10 +177,21 @@ def test_a_training_goes_on_from_the_mean_of_another(train: Callable[..., Path],
     torch.save({"average": average.state_dict(), "network": last.state_dict()}, tmp_path / "state.pt")
     output = train("tuned", "--start", tmp_path / "state.pt", "--rate", 0)
     ended = torch.load(output / "state.pt", weights_only=True)
-    weights = dict(average.named_parameters())
+    weights = dict(folded(average).named_parameters())
     assert all(torch.equal(ended["average"][name], weight) for name, weight in weights.items())
     fresh = torch.load(train("fresh", "--rate", 0) / "state.pt", weights_only=True)
     assert not torch.equal(fresh["average"]["head.weight"], weights["head.weight"])
+
+
+def test_a_training_goes_on_from_exported_weights(train: Callable[..., Path]) -> None:
+    """And what it exports is open to the next one: bounds, which calibration sets, come along."""
+    first = train("first") / "damage.safetensors"
+    again = train("again", "--start", first, "--rate", 0) / "damage.safetensors"
+    one, other = load_file(first), load_file(again)
+    assert set(one) == set(other)
+    assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
+    tuned = load_file(train("tuned", "--start", again, "--rate", 1e-3) / "damage.safetensors")
+    assert not torch.equal(tuned["head.weight"], one["head.weight"])
 
 
 def test_options_of_the_command_are_followed(
